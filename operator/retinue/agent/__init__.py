@@ -1,0 +1,1 @@
+"""Composition root of the agent: the only listener of a model pod."""

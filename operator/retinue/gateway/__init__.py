@@ -1,0 +1,1 @@
+"""Composition root of the gateway: the data path between clients and model pods."""

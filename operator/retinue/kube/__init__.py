@@ -1,0 +1,1 @@
+"""Adapter of the Kubernetes API server: client, cache, list-watch, Lease."""

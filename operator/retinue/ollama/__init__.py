@@ -1,0 +1,1 @@
+"""Adapter of the Ollama and agent HTTP APIs."""

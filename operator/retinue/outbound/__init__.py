@@ -1,0 +1,1 @@
+"""Adapter of foreign HTTP: model registries."""

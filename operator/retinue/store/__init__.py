@@ -1,0 +1,1 @@
+"""Adapter of Postgres: history of health and usage."""

@@ -1,0 +1,1 @@
+"""The only importer of kopf: events go into the cache and the queue, nothing else happens here."""
