@@ -1,1 +1,1 @@
-"""The kinds of retinue.dev/v1alpha1."""
+"""The kinds of `retinue.dev/v1alpha1`."""
