@@ -22,7 +22,7 @@ class PodHealth:
     """`status` (what the agent says) or `generate` (one token)."""
     ok: bool
     phase: str
-    """Phase of the agent: Starting, Pulling, Verifying, Loading, Warming, Ready, Failed; Unreachable if it is silent."""
+    """Phase of the agent: Starting, Pulling, Verifying, Loading, Warming, Ready, Failed; or Unreachable."""
     reason: str
     latency_ms: float
     """Milliseconds until the agent answered the probe."""

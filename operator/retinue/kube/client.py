@@ -75,7 +75,7 @@ class KubeClient(Protocol):
         ...
 
     async def apply_status(self, resource: Resource, body: Object) -> Object:
-        """Server-side apply on /status. A `metadata.resourceVersion` in the body is a precondition: Conflict if stale."""
+        """Server-side apply on /status. A `metadata.resourceVersion` in the body is a precondition (Conflict)."""
         ...
 
     async def replace(self, resource: Resource, body: Object) -> Object:

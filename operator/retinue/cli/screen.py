@@ -1,0 +1,68 @@
+"""How things look in a terminal: one small vocabulary of icons, colours only where they help."""
+
+import locale
+import os
+import sys
+from typing import Any, Final
+
+from rich.console import Console
+
+ICONS: Final = {
+    "ok": ("✔", "+", "green"),
+    "working": ("◌", "~", "yellow"),
+    "bad": ("✖", "x", "red"),
+    "paused": ("॥", "=", "blue"),
+    "unknown": ("?", "?", "white"),
+    "pull": ("⇣", "v", "yellow"),
+}
+"""State to (icon, ASCII form for locales without UTF-8, colour)."""
+
+
+def unicode_terminal() -> bool:
+    """Whether icons and box lines can be shown."""
+    encoding = getattr(sys.stdout, "encoding", None) or locale.getpreferredencoding(False)
+    return "utf" in encoding.lower()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that honours NO_COLOR, pipes and narrow terminals."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty(), no_color="NO_COLOR" in os.environ)
+
+
+def icon(state: str) -> str:
+    """The icon of a state as rich markup."""
+    sign, plain, colour = ICONS[state]
+    return f"[{colour}]{sign if unicode_terminal() else plain}[/{colour}]"
+
+
+def state_of(obj: dict[str, Any]) -> tuple[str, str]:
+    """State and message of any retinue object, read from its conditions as kstatus does."""
+    status = obj.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or []}
+    if status.get("observedGeneration") != obj.get("metadata", {}).get("generation"):
+        return "working", "waiting for the operator"
+    if (stalled := conditions.get("Stalled")) and stalled["status"] == "True":
+        return "bad", f"{stalled['reason']}: {stalled['message']}"
+    if obj.get("spec", {}).get("suspend"):
+        return "paused", "suspended"
+    if (reconciling := conditions.get("Reconciling")) and reconciling["status"] == "True":
+        return "working", f"{reconciling['reason']}: {reconciling['message']}"
+    ready = conditions.get("Ready")
+    if ready is None:
+        return "unknown", "no condition yet"
+    if ready["status"] == "True":
+        return "ok", ready["message"] or ready["reason"]
+    return ("bad" if ready["status"] == "False" else "working"), f"{ready['reason']}: {ready['message']}"
+
+
+def age(timestamp: str | None, now: float) -> str:
+    """Seconds since an RFC 3339 time as people read them: 42s, 7m, 3h, 12d."""
+    if not timestamp:
+        return "-"
+    from datetime import datetime
+
+    seconds = max(0, int(now - datetime.fromisoformat(timestamp).timestamp()))
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
