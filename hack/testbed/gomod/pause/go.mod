@@ -1,0 +1,3 @@
+module retinue.dev/testbed/pause
+
+go 1.24.0
