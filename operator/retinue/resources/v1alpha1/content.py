@@ -13,7 +13,7 @@ from retinue.resources.base import INT32_MAX, ApiModel, Digest, ObjectName
 from retinue.resources.crd import Rule, list_map, list_set
 
 MODEL_NAME_PATTERN = (
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$"
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,2}(:[A-Za-z0-9_][A-Za-z0-9._-]*)?$"
 )
 FROM_0_TO_1 = r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$"
 FROM_0_TO_2 = r"^([01](\.[0-9]{1,6})?|2(\.0{1,6})?)$"

@@ -1,0 +1,51 @@
+"""Canonical JSON and decimals: equal content has equal bytes, whoever wrote it and in which order."""
+
+import hashlib
+import re
+from typing import Any
+
+import rfc8785
+
+_DECIMAL = re.compile(r"^(-?)0*(\d+?)(?:\.(\d*?)0*)?$")
+
+
+class NotCanonical(ValueError):
+    """The value cannot be written as RFC 8785 JSON; the message says which part and why."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 bytes of a JSON value.
+
+    Raises NotCanonical for what has no exact form: integers beyond 2^53, infinities, lone surrogates, other types.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
+        raise NotCanonical(str(error)) from None
+
+
+def sha256_of(value: Any) -> str:
+    """`sha256:<64 hex>` of the canonical JSON of a value. Raises NotCanonical."""
+    return f"sha256:{hashlib.sha256(canonical_json(value)).hexdigest()}"
+
+
+def shortest_decimal(text: str) -> str:
+    """The shortest form of a decimal number: "0.20" -> "0.2", "1.0" -> "1". Other texts come back unchanged."""
+    match = _DECIMAL.match(text)
+    if match is None:
+        return text
+    sign, whole, fraction = match.groups()
+    number = f"{whole}.{fraction}" if fraction else whole
+    return number if number == "0" else sign + number
+
+
+def null_path(value: Any, path: str) -> str | None:
+    """Path of the first null inside a JSON value, or None if there is none."""
+    if value is None:
+        return path
+    children: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        children = [(f"{path}.{key}", item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return next((found for where, item in children if (found := null_path(item, where)) is not None), None)
