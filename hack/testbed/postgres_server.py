@@ -83,9 +83,8 @@ class PostgresServer:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run SQL with psql and return its unaligned output. For set-up and checks; it starts a process per call."""
-        return run(
-            [BIN / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database), "-c", statement]
-        )
+        psql = [BIN / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
+        return run([*psql, "-c", statement]).strip()
 
     def freeze(self) -> None:
         """SIGSTOP to the postmaster and every backend: connections stay open, nothing answers."""
