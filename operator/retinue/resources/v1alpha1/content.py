@@ -204,14 +204,16 @@ class TextSource(ApiModel):
 
     inline: str | None = Field(
         default=None,
-        description="The text itself, at most 98304 characters. Taken literally: no variables.",
+        description="The text itself, at most 98304 characters. Taken literally: no variables. "
+        "Absent: configMapKeyRef is set.",
         min_length=1,
         max_length=MAX_TEXT,
     )
     config_map_key_ref: ConfigMapKeyRef | None = Field(
         default=None,
         description=(
-            "A ConfigMap of the same namespace that holds the text. A change of the ConfigMap makes a new revision."
+            "A ConfigMap of the same namespace that holds the text. The text is copied into the revision. "
+            "Absent: inline is set."
         ),
     )
 
