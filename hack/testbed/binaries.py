@@ -42,6 +42,12 @@ def ensure_all(names: Iterable[str]) -> dict[str, Path]:
     return {name: ensure(name) for name in names}
 
 
+def present(name: str) -> bool:
+    """Whether a binary is there without a build."""
+    tool = versions.tool(name)
+    return (bin_dir(name, tool.version) / name).exists() or brought_along(tool) is not None
+
+
 def brought_along(tool: Tool) -> Path | None:
     """A binary of $KUBEBUILDER_ASSETS or PATH, if its version fits."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")

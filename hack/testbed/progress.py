@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """One line about a step. Goes to stderr, so that stdout stays usable in scripts."""
-    console.print(f"[bold]▸[/bold] {text}", markup=True)
+    console.print(Text.assemble(("▸ ", "bold"), text))
 
 
 class Steps:
