@@ -149,9 +149,11 @@ def _count(group: str, report: Path, seconds: float) -> Outcome:
         total += int(suite.get("tests", "0"))
         failed += int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
         skipped += int(suite.get("skipped", "0"))
-        for case in suite.iter("testcase"):
-            if (skip := case.find("skipped")) is not None:
-                skips.append(f"{case.get('classname')}::{case.get('name')}: {skip.get('message')}")
+        skips += [
+            f"{case.get('classname')}::{case.get('name')}: {skip.get('message')}"
+            for case in suite.iter("testcase")
+            if (skip := case.find("skipped")) is not None
+        ]
     return Outcome(group, max(0, total - failed - skipped), failed, skipped, seconds, tuple(skips))
 
 

@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Ask an assistant through the gateway.
 
-        Examples: retinue chat bots/helper -m "What is a pod?"; retinue chat helper -n bots; echo hi | retinue chat bots/helper
+        Examples: retinue chat bots/helper -m "What is a pod?"; echo hi | retinue chat bots/helper
         """
         access = Access(kubeconfig, context, namespace)
         model = deployment if "/" in deployment else f"{access.default_namespace()}/{deployment}"
@@ -122,7 +122,7 @@ def _ask(client: "httpx.Client", body: dict[str, object], *, stream: bool) -> st
             else:
                 for line in response.iter_lines():
                     data = line.removeprefix("data: ")
-                    if line == data or data == "[DONE]":
+                    if data in (line, "[DONE]"):
                         continue
                     chunk = json.loads(data)
                     if "error" in chunk:

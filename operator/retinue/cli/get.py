@@ -11,6 +11,7 @@ from retinue.cli.screen import age, console
 
 if TYPE_CHECKING:
     from retinue.kube.client import KubeClient, Object, Resource
+    from retinue.resources.crd import Kind
 
 _FILTER = re.compile(r"""^(\w+)\[\?\(@\.(\w+)\s*==\s*["'](\w+)["']\)\]$""")
 
@@ -54,20 +55,31 @@ def register(app: typer.Typer) -> None:
         _print(resource, objects, output, show_namespace=all_namespaces, single=name is not None, now=time.time())
 
 
+def custom_kinds() -> "tuple[Kind, ...]":
+    """Names and columns of retinue's own kinds."""
+    from retinue.resources.v1alpha1.assistant import Assistant
+    from retinue.resources.v1alpha1.assistantdeployment import AssistantDeployment
+    from retinue.resources.v1alpha1.assistantrevision import AssistantRevision
+    from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate
+    from retinue.resources.v1alpha1.modelserver import ModelServer
+
+    kinds = (Assistant, AssistantTemplate, AssistantRevision, AssistantDeployment, ModelServer)
+    return tuple(k.KIND for k in kinds)
+
+
 def resource_of(kind: str) -> "Resource":
     """The resource that people mean by a name: plural, short name, or the last word of it."""
     from retinue.kube import resources
-    from retinue.resources.v1alpha1 import CUSTOM_KINDS
+    from retinue.kube.client import Resource
 
     wanted = kind.lower()
-    by_kind = {r.kind: r for r in vars(resources).values() if isinstance(r, type(resources.ASSISTANT))}
+    by_kind = {r.kind: r for r in vars(resources).values() if isinstance(r, Resource)}
     names: dict[str, Resource] = {}
-    for model in CUSTOM_KINDS:
-        resource = by_kind[model.KIND]
-        short = resource.plural.removeprefix("assistant")
-        for alias in (resource.plural, resource.kind.lower(), short, short.removesuffix("s"), *model.SHORT_NAMES):
+    for model in custom_kinds():
+        resource = by_kind[model.kind]
+        last = model.plural.removeprefix("assistant")
+        for alias in (model.plural, model.singular, last, last.removesuffix("s"), *model.short_names):
             names.setdefault(alias, resource)
-    names["assistants"] = names["assistant"] = by_kind["Assistant"]
     if wanted not in names:
         raise CommandError(
             f"unknown kind {kind!r}; use assistants, templates, revisions, deployments or modelservers", USAGE
@@ -104,19 +116,17 @@ def _print(
 def _table(resource: "Resource", objects: "list[Object]", *, wide: bool, show_namespace: bool, now: float) -> Any:
     from rich.table import Table
 
-    from retinue.resources.v1alpha1 import CUSTOM_KINDS
-
-    model = next(m for m in CUSTOM_KINDS if resource.kind == m.KIND)
-    columns = [c for c in model.PRINTER_COLUMNS if wide or not c.get("priority")]
+    model = next(m for m in custom_kinds() if resource.kind == m.kind)
+    columns = [c for c in model.columns if wide or not c.wide]
     table = Table(box=None, pad_edge=False)
-    for heading in [*(["NAMESPACE"] if show_namespace else []), "NAME", *(c["name"].upper() for c in columns)]:
+    for heading in [*(["NAMESPACE"] if show_namespace else []), "NAME", *(c.name.upper() for c in columns)]:
         table.add_column(heading, overflow="fold")
     for obj in sorted(objects, key=lambda o: (o["metadata"].get("namespace", ""), o["metadata"]["name"])):
         cells = [obj["metadata"].get("namespace", "")] if show_namespace else []
         cells.append(obj["metadata"]["name"])
         for column in columns:
-            value = at_path(obj, column["jsonPath"])
-            cells.append(age(value, now) if column["type"] == "date" else "" if value is None else str(value))
+            value = at_path(obj, column.path)
+            cells.append(age(value, now) if column.type == "date" else "" if value is None else str(value))
         table.add_row(*cells)
     return table
 

@@ -39,7 +39,9 @@ def build(
     import yaml
 
     from retinue.domain import revision
-    from retinue.resources.v1alpha1 import Assistant, AssistantTemplate
+    from retinue.resources.v1alpha1.assistant import Assistant
+    from retinue.resources.v1alpha1.assistantrevision import Provenance
+    from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate
 
     if output not in ("yaml", "name", "digest"):
         raise CommandError(f"--output {output}: use yaml, name or digest", USAGE)
@@ -60,23 +62,24 @@ def build(
             )
         template = AssistantTemplate.from_object(found[0])
     maps = {d["metadata"]["name"]: d.get("data", {}) for d in documents if d.get("kind") == "ConfigMap"}
-    model = revision.effective_model(assistant.spec, template.spec if template else None)
+    model = revision.effective_model(assistant.spec, template)
     if model is None or not model.digest:
         raise CommandError("spec.model.digest: needed offline, because no registry is asked (sha256:...)", USAGE)
-    built = revision.build_snapshot(assistant.spec, template.spec if template else None, maps, model.digest)
+    built = revision.build_snapshot(assistant.spec, template, maps, model.digest)
     if isinstance(built, list):
         raise CommandError("; ".join(str(v) for v in built), USAGE)
     digest = revision.digest_of(built)
     if output == "name":
-        print(revision.revision_name(assistant.metadata.name, digest))
+        print(revision.revision_name(assistant.name, digest))
     elif output == "digest":
         print(digest)
     else:
-        provenance = {
-            k: v for k, v in {"template": reference.name if reference else None, "gitCommit": git_commit}.items() if v
-        }
         body = revision.build_revision_object(
-            assistant.metadata.name, assistant.metadata.namespace, built, provenance, made_by_operator=False
+            assistant.name,
+            assistant.namespace or None,
+            built,
+            Provenance(template=reference.name if reference else None, git_commit=git_commit),
+            by_operator=False,
         )
         print(yaml.safe_dump(body, sort_keys=False, allow_unicode=True), end="")
 
