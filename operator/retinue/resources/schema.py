@@ -52,7 +52,6 @@ _ORDER: Final = (
 )
 _DROPPED: Final = ("title", "additionalProperties")
 _API_VERSION_TEXT: Final = f"Version of the schema of this object: {GROUP}/{VERSION}."
-_METADATA_TEXT: Final = "Standard metadata of a Kubernetes object: name, namespace, labels, annotations."
 
 
 class SchemaError(ValueError):
@@ -113,7 +112,7 @@ def structural(resource: type[Resource]) -> Schema:
         "properties": {
             "apiVersion": {"type": "string", "description": _API_VERSION_TEXT},
             "kind": {"type": "string", "description": f"Kind of this object: {resource.KIND.kind}."},
-            "metadata": {"type": "object", "description": _METADATA_TEXT},
+            "metadata": {"type": "object"},
             "spec": spec,
             "status": status,
         },
