@@ -22,7 +22,7 @@ import psutil
 from testbed.errors import TestbedError
 from testbed.paths import cache_dir
 
-_WATCH = 'read -r _; kill -KILL -- "-$1" 2>/dev/null; [ -z "$2" ] || rm -rf -- "$2"'
+_WATCH = 'read -r _; kill -9 "-$1" 2>/dev/null; [ -z "$2" ] || rm -rf -- "$2"'
 
 
 def free_port(address: str = "127.0.0.1") -> int:

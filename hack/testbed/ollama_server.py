@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -81,7 +82,11 @@ class OllamaServer:
         self._child = Child(
             [binary, "serve"], log=self.folder / "ollama.log", env=self.environment(), remove=self.folder
         )
-        self._child.wait_until(self._answers, "answering")
+        try:
+            self._child.wait_until(self._answers, "answering")
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def kill(self) -> None:
@@ -107,6 +112,12 @@ class OllamaServer:
         """Run the `ollama` command line against this server and return its stdout."""
         return run([ensure_ollama(), *arguments], env=self.environment())
 
+    def load(self, model: str) -> None:
+        """Load a model and leave it loaded, as a request without a prompt does."""
+        answer = httpx.post(f"{self.url}/api/generate", json={"model": model, "keep_alive": -1}, timeout=120)
+        if answer.status_code != 200:
+            raise TestbedError(f"loading {model} answered {answer.status_code}: {answer.text[:300]}")
+
     def _answers(self) -> bool:
         try:
             return httpx.get(f"{self.url}/api/version", timeout=2).status_code == 200
@@ -126,12 +137,24 @@ def store_key() -> str:
     """Content key of the prepared model store: another Ollama, model or Modelfile makes another one."""
     pins = versions.load()
     models = [f"{key}={pins['models'][key]['sha256']}" for key in MODELS]
-    return key_of([str(pins["ollama"]["version"]), *models, *_MODELFILES.values()])
+    return key_of([str(pins["ollama"]["version"]), "portable manifests", *models, *_MODELFILES.values()])
 
 
 def model_store() -> Path:
     """A models folder with both test models, made once. Clone it, never serve from it: Ollama writes to its store."""
     return prepare(cache_dir() / "model-store" / store_key(), "making the store of test models", _make_store)
+
+
+def portable_manifest(content: bytes) -> bytes:
+    """A created model's manifest as its publisher's registry would hold it: the same bytes on every machine.
+
+    Ollama notes in it from which local file the weights came, and ends it with a newline that a push leaves out; so the
+    digest of a model that was created would differ from the one that was pulled.
+    """
+    manifest = json.loads(content)
+    for layer in [manifest["config"], *manifest["layers"]]:
+        layer.pop("from", None)
+    return json.dumps(manifest, separators=(",", ":")).encode()
 
 
 def _make_store(target: Path) -> None:
@@ -143,6 +166,8 @@ def _make_store(target: Path) -> None:
             modelfile.write_text(_MODELFILES[key].replace("{file}", str(ensure_model(key))))
             server.command("create", model_name(key), "-f", modelfile)
         server.child.stop()
+        for manifest in server.models.glob("manifests/*/*/*/*"):
+            manifest.write_bytes(portable_manifest(manifest.read_bytes()))
         shutil.copytree(server.models, target)
     finally:
         server.stop()

@@ -68,7 +68,11 @@ class PostgresServer:
             user=self._user,
             remove=self.folder,
         )
-        self._child.wait_until(self._accepts, "accepting connections")
+        try:
+            self._child.wait_until(self._accepts, "accepting connections")
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def new_database(self) -> str:
@@ -83,7 +87,7 @@ class PostgresServer:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run SQL with psql and return its unaligned output. For set-up and checks; it starts a process per call."""
-        psql = [BIN / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
+        psql: list[str | Path] = [BIN / "psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
         return run([*psql, "-c", statement]).strip()
 
     def freeze(self) -> None:
