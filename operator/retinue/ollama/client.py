@@ -138,6 +138,8 @@ class OllamaClient:
                         text = str(line["error"])
                         raise from_pull(text) if pulling else from_reply(500, text)
                     yield line
+        except aiohttp.ConnectionTimeoutError as error:
+            raise _unreachable(self._base, error) from None
         except TimeoutError:
             text = f"{path} of {self._base} sent nothing for {idle_seconds:g} s"
             raise (PullStalled if pulling else OllamaTimedOut)(text) from None
