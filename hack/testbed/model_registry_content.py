@@ -64,12 +64,17 @@ class RegistryContent:
         return self._put_manifest(target, json.dumps(manifest).encode())
 
     def push_broken(self, target: str) -> str:
-        """Push a model whose weights are not a GGUF file: it pulls, its digest fits, and it cannot be loaded."""
-        manifest = self.manifest(model_name("smollm2"))
-        self.tag(model_name("smollm2"), target)
+        """Push a model whose weights end too early: it pulls, its digest fits, and it cannot be loaded."""
+        source = model_name("smollm2")
+        manifest = self.manifest(source)
+        self.tag(source, target)
         media = "application/vnd.ollama.image.model"
+        (weights,) = (layer for layer in manifest["layers"] if layer["mediaType"] == media)
         kept = [layer for layer in manifest["layers"] if layer["mediaType"] != media]
-        manifest["layers"] = [self._push_blob(target, media, b"GGUF" + bytes(4096)), *kept]
+        blob = f"{self.url}/v2/library/{_repository(source)}/blobs/{weights['digest']}"
+        begin = httpx.get(blob, headers={"Range": f"bytes=0-{4 << 20}"}, follow_redirects=True)
+        self._must(begin, 206, f"weights of {source}")
+        manifest["layers"] = [self._push_blob(target, media, begin.content), *kept]
         return self._put_manifest(target, json.dumps(manifest).encode())
 
     def delete(self, name: str) -> None:
