@@ -1,0 +1,4 @@
+DROP TABLE writer_probe;
+DROP TABLE usage;
+DROP TABLE deployment_health;
+DROP TABLE pod_health;
