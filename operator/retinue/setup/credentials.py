@@ -57,6 +57,11 @@ async def _ensure(
     return data, True
 
 
+async def read_dsn(client: KubeClient, release: str, namespace: str) -> str:
+    """The connection string of the chart's own database."""
+    return _read(await client.get(SECRET, f"{release}-postgres", namespace))["dsn"]
+
+
 def _postgres(host: str) -> dict[str, str]:
     password = secrets.token_urlsafe(32)
     dsn = f"postgresql://retinue:{quote(password)}@{host}:5432/retinue"
