@@ -110,7 +110,7 @@ class Cluster:
         if facts.kind == "node":
             from testbed import node
 
-            if not node.namespaces_alive(self.folder, self.processes):
+            if not node.namespaces_alive(self.processes):
                 return False
             revived = node.mend(self.folder, facts, self.processes)
         else:
@@ -126,7 +126,7 @@ class Cluster:
     def _clear(self) -> None:
         """Kills, unmounts and deletes; repeated until nothing is found, because a dying process may still start one."""
         facts = state.load(self.folder)
-        while pids := self.processes.all_pids():
+        while pids := self._all_pids():
             kill_all(pids)
         if os.geteuid() == 0:
             from testbed import node
@@ -136,6 +136,14 @@ class Cluster:
             raise TestbedError(f"cluster {self.name!r} has a node: only root can end it")
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+    def _all_pids(self) -> set[int]:
+        known = self.processes.all_pids()
+        if os.geteuid() != 0:
+            return known
+        from testbed import node
+
+        return known | node.pids(self.folder, known)
 
     def _keep_logs(self) -> None:
         """Logs of a failed start, kept beside the clusters for whoever asks why."""

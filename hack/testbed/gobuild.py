@@ -112,6 +112,7 @@ def _run(go: str, arguments: list[str], tool: Tool, env: dict[str, str], shown: 
         raise
     finally:
         running.wait()
+        running.stdout.close()
     if running.returncode != 0:
         raise TestbedError(
             f"go {arguments[0]} of {tool.package} failed in {tool.module_dir}; run it again (finished parts are kept). "

@@ -1,0 +1,3 @@
+module retinue.dev/testbed/probe
+
+go 1.24.0
