@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from retinue.ollama.errors import (
+    LoadFailed,
     ModelUnknown,
     NotSupported,
     OllamaError,
@@ -150,9 +151,15 @@ class OllamaClient:
         """Load a model with exactly these request constants and keep it. Raises LoadFailed, ModelUnknown."""
         request = {**constants, "model": model, "stream": False}
         try:
-            await self._json("POST", "/api/generate", request, seconds)
-        except NotSupported:
-            await self._json("POST", "/api/embed", {**request, "input": []}, seconds)
+            try:
+                await self._json("POST", "/api/generate", request, seconds)
+            except NotSupported:
+                await self._json("POST", "/api/embed", {**request, "input": []}, seconds)
+        except OllamaError as error:
+            # What a file that is no model makes the runner say has no common wording.
+            if type(error) is OllamaError:
+                raise LoadFailed(str(error)) from None
+            raise
 
     async def generate_one(self, model: str, constants: Json, *, seconds: float) -> OneToken:
         """Ask for one token (one vector of an embedding model): the proof that the model answers."""
