@@ -140,7 +140,14 @@ def test_text_parts_become_one_text() -> None:
 
 
 def test_the_echo_of_an_assistant_message_is_accepted_as_openai_clients_send_it() -> None:
-    echo = {"role": "assistant", "content": "hi", "refusal": None, "annotations": [], "tool_calls": None, "audio": None}
+    echo: dict[str, Any] = {
+        "role": "assistant",
+        "content": "hi",
+        "refusal": None,
+        "annotations": [],
+        "tool_calls": None,
+        "audio": None,
+    }
     assert parse_chat_request(body(messages=[echo, *HELLO])).messages[0] == {"role": "assistant", "content": "hi"}
 
 

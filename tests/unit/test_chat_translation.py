@@ -1,5 +1,6 @@
 """From OpenAI's API to Ollama's and back: tables of values, and streams cut at every byte."""
 
+import itertools
 from typing import Any
 
 import orjson
@@ -176,7 +177,7 @@ def test_an_answer_that_ran_into_its_limit_says_length() -> None:
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=6))
 def test_it_does_not_matter_where_the_network_cuts(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(WHOLE)]
-    pieces = [WHOLE[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [WHOLE[a:b] for a, b in itertools.pairwise(places)]
     assert played(*pieces) == played(WHOLE)
 
 

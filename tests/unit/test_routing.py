@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from builders import MODELS_NAMESPACE, condition, make_deployment, make_model_server, make_revision, make_snapshot
 
+from builders import MODELS_NAMESPACE, condition, make_deployment, make_model_server, make_revision, make_snapshot
 from retinue.domain.refusal import Refusal
 from retinue.domain.routing import Route, RouteObjects, RouteState, RouteTable, Target, build_routes
 from retinue.domain.served_revision import NotServable, serve_revision

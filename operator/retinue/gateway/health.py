@@ -9,7 +9,12 @@ class Health:
     def __init__(self) -> None:
         self.draining = False
         """Set on SIGTERM: not ready any more, but everything is still answered."""
+        self._alive: list[Callable[[], bool]] = []
         self._checks: dict[str, tuple[Callable[[], tuple[bool, str]], bool]] = {}
+
+    def keep_alive(self, check: Callable[[], bool]) -> None:
+        """Add a part whose end makes the process useless: it is then not alive, and gets started anew."""
+        self._alive.append(check)
 
     def add(self, name: str, check: Callable[[], tuple[bool, str]], *, needed: bool) -> None:
         """Add a part. `needed` ones decide readiness; the others are only shown, because requests do without them."""
@@ -18,7 +23,7 @@ class Health:
     def answer(self, path: str, *, verbose: bool) -> tuple[int, str] | None:
         """Status and text for a probe's path, None if it is not one."""
         if path == "/livez":
-            return 200, "ok\n"
+            return (200, "ok\n") if all(check() for check in self._alive) else (503, "a background task has ended\n")
         if path not in ("/readyz", "/healthz"):
             return None
         lines, ready = [], not self.draining

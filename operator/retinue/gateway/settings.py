@@ -15,7 +15,7 @@ class GatewaySettings(BaseSettings):
     """Address and port of the only listener; `[::]:8080` for both IP families, port 0 for any free one."""
     platform_file: Path = Field(default=Path("/etc/retinue/platform.yaml"), validation_alias="RETINUE_PLATFORM_FILE")
     """What the platform team decided: profiles, external servers, namespaces."""
-    kubeconfig: Path | None = None
+    kubeconfig: str | None = None
     """Absent: the pod's own service account, else the usual kubeconfig."""
     token_file: Path = Path("/etc/retinue/gateway/token")
     """Bearer tokens that clients may use, one per line; read again when the file changes."""

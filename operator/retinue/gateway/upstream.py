@@ -13,10 +13,12 @@ from retinue.domain.routing import Route, Target
 from retinue.gateway.balance import Balancer
 from retinue.gateway.secrets import SecretFile
 
-KEEP_ALIVE_SECONDS: Final = 4.0
-"""Idle connections are dropped before the other side's five seconds are over, so that few are closed under us."""
+KEEP_ALIVE_SECONDS: Final = 60.0
+"""Idle connections are dropped before the agent does it (after 75 s), so that few are closed under us."""
 ATTEMPTS: Final = 2
 """Pods that one request is offered to before anything has been received."""
+NOT_BEGUN: Final = frozenset({502, 503})
+"""Statuses that say that nothing was computed: the pod is full or not ready, or its agent could not reach Ollama."""
 REPLY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a reply that is not streamed; an answer is far smaller."""
 FINISH_SECONDS: Final = 1.0
@@ -105,8 +107,8 @@ class Upstream:
     async def ask(self, route: Route, path: str, body: bytes) -> Exchange:
         """Send `body` to the pod with the fewest requests in flight; the exchange begins with its status line.
 
-        A pod that cannot be reached, closes before it said anything, or answers 503 is given up for another one, once.
-        Raises Refusal: 503 when no pod could take it, otherwise what the pod's status means for the client.
+        A pod that cannot be reached, closes before it said anything, or answers 502 or 503 is given up for another
+        one, once. Raises Refusal: 503 when no pod could take it, else what the pod's status means for the client.
         """
         tried: list[str] = []
         busy: Refusal | None = None
@@ -130,7 +132,7 @@ class Upstream:
                 return exchange
             async with exchange:
                 refusal = upstream_failure(status)
-                if status != 503:
+                if status not in NOT_BEGUN:
                     raise refusal
                 refusal.retry_after = _seconds(exchange.response.headers.get("Retry-After")) or refusal.retry_after
                 busy = refusal
