@@ -27,3 +27,11 @@ LEASE: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 CUSTOM_RESOURCE_DEFINITION: Final = Resource(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
+
+_ALL: Final = (
+    *(ASSISTANT, ASSISTANT_TEMPLATE, ASSISTANT_REVISION, ASSISTANT_DEPLOYMENT, MODEL_SERVER),
+    *(NAMESPACE, POD, SERVICE, CONFIG_MAP, SECRET, PERSISTENT_VOLUME_CLAIM, NODE, EVENT),
+    *(STATEFUL_SET, POD_DISRUPTION_BUDGET, NETWORK_POLICY, ENDPOINT_SLICE, LEASE, CUSTOM_RESOURCE_DEFINITION),
+)
+BY_KIND: Final = {resource.kind: resource for resource in _ALL}
+"""Kind to Resource of everything above; kinds are unique among them."""

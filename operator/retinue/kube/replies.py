@@ -1,0 +1,44 @@
+"""Turns a failed answer of the API server (a metav1.Status, or anything a proxy says) into our errors."""
+
+import orjson
+
+from retinue.kube import errors
+
+MESSAGE_LIMIT = 2048
+
+
+def error_of(status: int, retry_after: str | None, data: bytes) -> errors.ApiError:
+    """The error that tells the caller what to do next; `retry_after` is the header's text."""
+    reason, message = "", ""
+    details: dict[str, object] = {}
+    try:
+        body = orjson.loads(data)
+        reason, message = body.get("reason") or "", body.get("message") or ""
+        details = body.get("details") or {}
+    except (orjson.JSONDecodeError, AttributeError):
+        message = data[:200].decode(errors="replace").strip()
+    seconds = _seconds(retry_after)
+    if seconds is None:
+        seconds = _seconds(str(details.get("retryAfterSeconds", "")))
+    kind = _kind(status, reason)
+    return kind(status, reason or kind.__name__, message[:MESSAGE_LIMIT], retry_after=seconds)
+
+
+def _kind(status: int, reason: str) -> type[errors.ApiError]:
+    if status == 409:
+        return errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
+    if status in (401, 403):
+        return errors.Forbidden
+    if status == 404:
+        return errors.NotFound
+    if status == 410:
+        return errors.Gone
+    if status == 429:
+        return errors.TooManyRequests
+    if status >= 500 or status == 408:
+        return errors.Unavailable
+    return errors.Invalid
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdigit() else None
