@@ -31,7 +31,7 @@ def sha256_of(value: Any) -> str:
 
 def shortest_decimal(text: str) -> str:
     """The shortest form of a decimal number: "0.20" -> "0.2", "1.0" -> "1". Other texts come back unchanged."""
-    match = _DECIMAL.match(text)
+    match = _DECIMAL.fullmatch(text)
     if match is None:
         return text
     sign, whole, fraction = match.groups()

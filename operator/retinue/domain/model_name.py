@@ -66,9 +66,9 @@ def parse(name: str) -> ModelName | None:
             pass
         case _:
             return None
-    if not all(_PART.match(part) for part in (namespace, model, tag)):
+    if not all(_PART.fullmatch(part) for part in (namespace, model, tag)):
         return None
-    if host is not None and not _HOST.match(host):
+    if host is not None and not _HOST.fullmatch(host):
         return None
     return ModelName(host, namespace, model, tag)
 

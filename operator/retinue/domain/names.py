@@ -30,7 +30,7 @@ def short_hash(digest: str) -> str:
 
 def label_value(text: str) -> str:
     """The text itself where it is a valid label value, else a readable part of it and a hash, at most 63 characters."""
-    if text == "" or _LABEL.match(text):
+    if text == "" or _LABEL.fullmatch(text):
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f"{slug(text, 63 - SHORT_HASH - 1)}-{digest[:SHORT_HASH]}"

@@ -124,7 +124,7 @@ def verify_revision(obj: dict[str, Any]) -> RevisionCheck:
     digest, snapshot = spec.get("digest"), spec.get("snapshot")
     if version != SCHEMA_VERSION or not isinstance(snapshot, dict):
         return _invalid("spec.schemaVersion", f"{version!r} is not a version of the snapshot")
-    if not isinstance(digest, str) or not _DIGEST.match(digest):
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         return _invalid("spec.digest", "it is not a sha256 digest")
     try:
         computed = digest_of(snapshot)

@@ -92,7 +92,7 @@ def render(text: str, values: Mapping[str, str]) -> str:
     def put(place: re.Match[str]) -> str:
         if place["escape"]:
             return "${"
-        name = _VARIABLE.match(place["inside"])
+        name = _VARIABLE.fullmatch(place["inside"])
         if name is None:
             raise KeyError(place["inside"])
         return values[name[1]]
@@ -108,7 +108,7 @@ def _text_violations(text: str, declared: set[str]) -> list[Violation]:
             continue
         shown = "${" + place["inside"][:64] + place["end"]
         line = text.count("\n", 0, place.start()) + 1
-        name = _VARIABLE.match(place["inside"])
+        name = _VARIABLE.fullmatch(place["inside"])
         if name is None or not place["end"]:
             found.append(
                 Violation(
@@ -132,7 +132,7 @@ def _text_violations(text: str, declared: set[str]) -> list[Violation]:
 
 def _misfit(variable: Variable, value: str, path: str, reason: str, *, check_allowed: bool = True) -> list[Violation]:
     form = _FORMS.get(variable.type)
-    if form is not None and not form[0].match(value):
+    if form is not None and not form[0].fullmatch(value):
         return [
             Violation(
                 reason,

@@ -110,7 +110,7 @@ class AssistantSpec(ApiModel):
     )
     variables: tuple[VariableValue, ...] = Field(
         default=(),
-        description="Values of the template's variables. A variable that is absent here has its default.",
+        description="Values of the template's variables. Absent: each has its default.",
         max_length=64,
         json_schema_extra=list_map("name"),
     )
@@ -125,8 +125,8 @@ class AssistantSpec(ApiModel):
     options: Options | None = Field(
         default=None,
         description=(
-            "Sampling options. Each one that is absent is taken from the template, else from `type`, else it is not "
-            "sent and the model's own value holds."
+            "Sampling options. Absent, as a whole or one by one: the template's, else those of `type`, else not sent "
+            "and the model's own value holds."
         ),
     )
     runner: RunnerChoice | None = Field(

@@ -170,7 +170,7 @@ class ResponseFormat(ApiModel):
     json_schema: Free | None = Field(
         default=None,
         alias="schema",
-        description="JSON Schema of the answer, as an object without any null. Only with type JSONSchema.",
+        description="JSON Schema of the answer, as an object without any null. Absent: type is not JSONSchema.",
         json_schema_extra=FREE,
     )
 
