@@ -58,7 +58,7 @@ class Cluster:
         clear_abandoned(except_name=self.name)
         with self._locked():
             facts = state.load(self.folder)
-            if facts is not None and facts.phase == "ready" and facts.kind == kind and self._mend(facts):
+            if facts is not None and facts.phase == "ready" and facts.kind == kind and self._mended(facts):
                 return self
             if facts is not None and facts.phase == "ready" and facts.kind != kind:
                 raise TestbedError(
@@ -104,6 +104,14 @@ class Cluster:
                 if attempt == 2:
                     raise
                 self._clear()
+
+    def _mended(self, facts: State) -> bool:
+        """Like `_mend`, but what does not come back counts as a cluster that must be made anew."""
+        try:
+            return self._mend(facts)
+        except TestbedError as error:
+            say(f"cluster {self.name} does not come back and is made anew: {error}")
+            return False
 
     def _mend(self, facts: State) -> bool:
         """Starts what has died of a cluster that was whole; False when it cannot be mended and must be made anew."""
@@ -271,6 +279,8 @@ def clear_abandoned(except_name: str = "") -> None:
     """Clears clusters whose owner (a test session) has died without doing so."""
     for cluster in all_clusters():
         facts = state.load(cluster.folder)
-        if cluster.name != except_name and facts is not None and facts.abandoned:
+        if cluster.name == except_name or facts is None or not facts.abandoned:
+            continue
+        if facts.kind != "node" or os.geteuid() == 0:
             say(f"clearing cluster {cluster.name}: the process that owned it is dead")
             cluster.down()

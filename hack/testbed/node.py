@@ -81,16 +81,19 @@ def wait_ready(place: Layout, processes: Processes, node: str, patience_seconds:
     """Returns when the node is Ready and CoreDNS answers; TestbedError says which of them is not."""
     kubectl = [str(binaries.ensure("kubectl")), "--kubeconfig", str(place.admin_kubeconfig)]
     until = time.monotonic() + patience_seconds
-    for what, condition in (
-        (["node", node], "condition=Ready"),
-        (["-n", "kube-system", "deployment/coredns"], "condition=Available"),
+    for what, command in (
+        (f"node {node}", ["wait", "--for=condition=Ready", "--timeout=3s", "node", node]),
+        # Asked through the API server, because the condition stays True for a while after the kubelet's death.
+        (f"the kubelet of {node}", ["get", "--raw", f"/api/v1/nodes/{node}/proxy/healthz"]),
+        ("CoreDNS", ["-n", "kube-system", "wait", "--for=condition=Available", "--timeout=3s", "deployment/coredns"]),
     ):
-        command = [*kubectl, "wait", f"--for={condition}", "--timeout=3s", *what]
-        while (ran := subprocess.run(command, capture_output=True, text=True, check=False)).returncode != 0:
+        while (
+            ran := subprocess.run([*kubectl, *command], capture_output=True, text=True, check=False)
+        ).returncode != 0:
             processes.require_alive(*kubelet.NAMES, containerd.NAME, storage.NAME)
             if time.monotonic() > until:
                 raise TestbedError(
-                    f"{' '.join(what)} is not ready after {patience_seconds:.0f} s: {ran.stderr.strip()}; end of the "
+                    f"{what} is not ready after {patience_seconds:.0f} s: {ran.stderr.strip()}; end of the "
                     f"kubelet's log:\n{processes.log_tail('kubelet')}"
                 )
             time.sleep(0.1)
@@ -104,11 +107,14 @@ def namespaces_alive(processes: Processes) -> bool:
 
 def mend(folder: Path, facts: State, processes: Processes) -> list[str]:
     """Starts again what has died; pods survive the death of kubelet and containerd. Returns what was started."""
-    revived = processes.restart_dead()
+    place = layout(folder, facts, processes)
+    # In the order in which they need each other: a kubelet without its containerd ends itself.
+    revived = processes.restart_dead(containerd.NAME)
+    containerd.wait_ready(processes)
+    revived += processes.restart_dead(*controlplane.NAMES)
+    controlplane.wait_ready(place, processes)
+    revived += processes.restart_dead()
     if revived:
-        place = layout(folder, facts, processes)
-        containerd.wait_ready(processes)
-        controlplane.wait_ready(place, processes)
         wait_ready(place, processes, node_name(facts.name))
     return revived
 

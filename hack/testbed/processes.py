@@ -79,9 +79,9 @@ class Processes:
         unfinished.rename(self._records / f"{name}.json")
         return record
 
-    def restart_dead(self) -> list[str]:
-        """Starts again, with the same command line, whatever has died; returns the names."""
-        dead = [record for record in self.records() if not record.alive]
+    def restart_dead(self, *names: str) -> list[str]:
+        """Starts again, with the same command line, whatever has died (of these names, if given); returns the names."""
+        dead = [record for record in self.records() if not record.alive and (not names or record.name in names)]
         for record in dead:
             self.start(record.name, record.argv)
         return [record.name for record in dead]
