@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from retinue.cli.exits import CONFLICT, FALSE, NOT_FOUND, REFUSED, CommandError
+from retinue.cli.exits import CONFLICT, FALSE, NOT_FOUND, REFUSED, USAGE, CommandError
 
 if TYPE_CHECKING:
     from retinue.kube.client import KubeClient, Object, Resource
@@ -37,7 +37,7 @@ class Access:
         """The namespace given, else that of the context, else `default`."""
         if self.namespace:
             return self.namespace
-        from retinue.kube.aio import context_namespace
+        from retinue.kube.contexts import context_namespace
 
         return context_namespace(self.kubeconfig, self.context)
 
@@ -57,6 +57,7 @@ async def connected(access: Access) -> AsyncIterator["KubeClient"]:
 def run(access: Access, work: Callable[["KubeClient"], Awaitable[T]]) -> T:
     """Run a coroutine with a client; turn what the API server says into a message and an exit code."""
     from retinue.kube import errors
+    from retinue.kube.aio import NoCluster
 
     async def main() -> T:
         async with connected(access) as client:
@@ -64,6 +65,8 @@ def run(access: Access, work: Callable[["KubeClient"], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(main())
+    except NoCluster as error:
+        raise CommandError(str(error), USAGE) from None
     except errors.NotFound as error:
         raise CommandError(f"not found: {error.message}", NOT_FOUND) from None
     except errors.Forbidden as error:

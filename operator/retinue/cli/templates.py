@@ -18,12 +18,12 @@ def list_presets() -> None:
     """
     from rich.table import Table
 
-    from retinue.domain import presets
+    from retinue.domain.presets import all_presets
 
     table = Table(box=None, pad_edge=False)
     for heading in ("NAME", "CATEGORY", "DESCRIPTION"):
         table.add_column(heading)
-    for preset in presets.all_presets():
+    for preset in all_presets():
         table.add_row(preset["metadata"]["name"], preset["spec"]["category"], preset["spec"]["description"])
     console().print(table)
 
@@ -42,12 +42,12 @@ def install(
     Examples: retinue templates install -n bots; retinue templates install code-assistant -n bots
     """
     from retinue.cli.exits import USAGE, CommandError
-    from retinue.domain import presets
+    from retinue.domain.presets import all_presets
     from retinue.kube.client import KubeClient
     from retinue.kube.errors import AlreadyExists
     from retinue.kube.resources import ASSISTANT_TEMPLATE
 
-    known = {p["metadata"]["name"]: p for p in presets.all_presets()}
+    known = {p["metadata"]["name"]: p for p in all_presets()}
     if unknown := sorted(set(names or []) - set(known)):
         raise CommandError(f"no preset {', '.join(unknown)}; there are: {', '.join(known)}", USAGE)
     access = Access(kubeconfig, context, namespace)

@@ -12,7 +12,7 @@ from pathlib import Path
 import stamina
 import structlog
 
-from retinue.domain import presets
+from retinue.domain.presets import all_presets
 from retinue.kube.aio import connect
 from retinue.kube.client import KubeClient
 from retinue.kube.errors import AlreadyExists, ApiError
@@ -56,7 +56,7 @@ async def prepare(settings: SetupSettings) -> None:
 async def ensure_presets(client: KubeClient, namespace: str) -> list[str]:
     """Install the presets that the namespace does not have; returns the names of the new ones."""
     made = []
-    for preset in presets.all_presets():
+    for preset in all_presets():
         name = preset["metadata"]["name"]
         body = {**preset, "metadata": {**preset["metadata"], "namespace": namespace}}
         try:
