@@ -1,7 +1,7 @@
 """ModelServer of an Ollama server outside of retinue: no pods, the operator checks the server itself."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from retinue.domain.conditions import FALSE, TRUE, UNKNOWN, Finding, Problem, merge, ready
@@ -16,7 +16,7 @@ from retinue.resources.v1alpha1.content import Model
 from retinue.resources.v1alpha1.modelserver import ModelServer, ModelServerStatus
 
 RETRY_SECONDS: Final = 5.0
-"""Seconds until a server that is not as wanted is looked at again, if the platform's interval is longer."""
+"""Seconds until the next look at a server that has not been asked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ObservedExternal:
     platform: PlatformConfig
     demands: tuple[Demand, ...]
     view: ExternalView | None
-    """None: the platform file lists no such server."""
+    """None: not asked yet since the start of the operator."""
 
 
 def decide_external(observed: ObservedExternal, now: datetime) -> Plan:
@@ -54,6 +54,9 @@ def decide_external(observed: ObservedExternal, now: datetime) -> Plan:
     gone = removal(server, unused, observed.platform, now)
     if gone is not None:
         return gone
+    if observed.view is None and listed(observed) is not None and server.status.observed_generation >= 0:
+        # Just started: what was written stays true until the server has been asked again.
+        return Plan(requeue_after=RETRY_SECONDS)
     before, generation = server.status, server.metadata.generation
     wanted = wanted_replicas(server, observed.demands)
     problem = _problem(observed)
@@ -71,12 +74,10 @@ def decide_external(observed: ObservedExternal, now: datetime) -> Plan:
         user_count=len(observed.demands),
         unused_since=unused,
     )
-    interval = observed.platform.health.probe_seconds
-    return Plan(
-        status=status.to_object(),
-        events=events_of(before.conditions, findings),
-        requeue_after=interval if problem is None else min(interval, RETRY_SECONDS),
-    )
+    left = None
+    if unused is not None:
+        left = max(1.0, (unused + timedelta(seconds=observed.platform.unused_seconds) - now).total_seconds())
+    return Plan(status=status.to_object(), events=events_of(before.conditions, findings), requeue_after=left)
 
 
 def listed(observed: ObservedExternal) -> ExternalServer | None:
@@ -90,13 +91,15 @@ def _serves(observed: ObservedExternal) -> str:
 
 def _problem(observed: ObservedExternal) -> Problem | None:
     name, view, model = observed.server.spec.external_server, observed.view, observed.server.spec.model
-    if view is None:
+    if listed(observed) is None:
         names = ", ".join(s.name for s in observed.platform.external_servers) or "none"
         return Problem(
             EXTERNAL_SERVER_UNKNOWN,
             f"spec.externalServer: external server {name} is not listed any more (listed: {names}); "
             "move the deployments with spec.runtime.externalServer, or list it again in externalServers",
         )
+    if view is None:
+        return Problem("Asking", f"external server {name} is being asked", waits=True)
     if not view.reachable:
         return Problem(
             "ExternalServerUnreachable",

@@ -47,6 +47,8 @@ class PodView:
     waiting: Problem | None
     """Why a container does not run, as the kubelet says."""
     agent: AgentView | None = None
+    asked: bool = True
+    """False: its agent has not been asked yet, so that `agent` says nothing."""
     node_lost_since: datetime | None = None
     """Since when its node is NotReady or gone; None: the node is well."""
     claim: tuple[str, str, str] | None = None
@@ -58,8 +60,8 @@ class PodView:
         return self.ready or (self.agent is not None and self.agent.phase in AFTER_PULL)
 
 
-def pod_view(pod: Object, agent: AgentView | None = None) -> PodView:
-    """The view of a pod object."""
+def pod_view(pod: Object, agent: AgentView | None = None, *, asked: bool = True) -> PodView:
+    """The view of a pod object, without what is known of its node and its claim."""
     metadata, status, spec = pod["metadata"], pod.get("status") or {}, pod.get("spec") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or []}
     leaving = "deletionTimestamp" in metadata
@@ -74,6 +76,7 @@ def pod_view(pod: Object, agent: AgentView | None = None) -> PodView:
         scheduling=_scheduling(metadata["name"], conditions.get("PodScheduled") or {}),
         waiting=_waiting(metadata["name"], status),
         agent=agent,
+        asked=asked,
     )
 
 

@@ -63,13 +63,17 @@ def pull_of(pods: Sequence[PodView], before: Pull | None, demands: Sequence[Dema
     )
 
 
-def pod_statuses(pods: Sequence[PodView]) -> tuple[PodStatus, ...]:
-    """The pods by name, at most MAX_LISTED."""
-    return tuple(_pod_status(pod) for pod in sorted(pods, key=lambda p: p.name)[:MAX_LISTED])
+def pod_statuses(pods: Sequence[PodView], before: Sequence[PodStatus]) -> tuple[PodStatus, ...]:
+    """The pods by name, at most MAX_LISTED. What was known of a pod stays until its agent has been asked again."""
+    known = {status.name: status for status in before}
+    return tuple(_pod_status(pod, known.get(pod.name)) for pod in sorted(pods, key=lambda p: p.name)[:MAX_LISTED])
 
 
-def _pod_status(pod: PodView) -> PodStatus:
+def _pod_status(pod: PodView, before: PodStatus | None) -> PodStatus:
     agent = pod.agent
+    if not pod.asked:
+        known = before or PodStatus(name=pod.name)
+        return known.model_copy(update={"ready": pod.ready})
     if agent is None:
         return PodStatus(name=pod.name, ready=pod.ready, phase="Unreachable" if pod.address else None)
     return PodStatus(

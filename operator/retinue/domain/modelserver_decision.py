@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from retinue.domain.conditions import Finding, Problem, merge, ready, whole_seconds
-from retinue.domain.desired.drift import must_apply
 from retinue.domain.desired.networkpolicy import build_network_policy
 from retinue.domain.desired.poddisruptionbudget import build_pod_disruption_budget
 from retinue.domain.desired.service import build_service
@@ -17,15 +16,14 @@ from retinue.domain.model_status import Demand, model_findings, pod_statuses, pu
 from retinue.domain.plan import Delete, Plan
 from retinue.domain.transitions import events_of
 from retinue.resources.platform import PlatformConfig
-from retinue.resources.v1alpha1.modelserver import ModelServer, ModelServerStatus
+from retinue.resources.v1alpha1.modelserver import ModelServer, ModelServerStatus, Pull
 
 Object = dict[str, Any]
 
 PROFILE_UNKNOWN: Final = "ProfileUnknown"
-WATCH_SECONDS: Final = 2.0
-"""Seconds between two looks at agents that are not Ready: at most one write of pull progress in that time."""
-SETTLED_SECONDS: Final = 60.0
-"""Seconds between two looks at agents of Ready pods, for what no event tells (processor, memory)."""
+UNSETTLED_SECONDS: Final = 5.0
+"""Seconds until the next look while pods are missing. Pods and agents report themselves; refusals of the API server
+to create a pod do not."""
 NODE_LOST: Final = timedelta(minutes=5)
 """How long a node may be NotReady before its model pods are given up; as long as Kubernetes itself waits."""
 
@@ -71,10 +69,12 @@ def decide_model_server(observed: ObservedServer, now: datetime) -> Plan:
             build_pod_disruption_budget(server),
             build_stateful_set(server, profile, observed.platform, wanted, observed.children.get("StatefulSet")),
         )
-        children = tuple(c for c in desired if c is not None and must_apply(c, observed.children.get(c["kind"])))
-        main = _ready_findings(observed, wanted, pull, bool(children), now)
+        children = tuple(c for c in desired if c is not None)
+        main = _ready_findings(observed, wanted, pull, now)
     findings = (*main, *model_findings(observed.pods, wanted))
     staying = [pod for pod in observed.pods if not pod.leaving]
+    # Just started: what pods say is not known yet, and a guess would write, flap and restart clocks.
+    hold = before.observed_generation >= 0 and any(p.address and not p.ready and not p.asked for p in staying)
     status = ModelServerStatus(
         observed_generation=generation,
         conditions=merge(before.conditions, findings, generation, now),
@@ -82,17 +82,17 @@ def decide_model_server(observed: ObservedServer, now: datetime) -> Plan:
         replicas=len(staying),
         ready_replicas=sum(pod.ready for pod in staying),
         pull=pull,
-        pods=pod_statuses(staying),
+        pods=pod_statuses(staying, before.pods),
         users=users_of(observed.demands),
         user_count=len(observed.demands),
         unused_since=unused,
     )
-    settled = not children and sum(pod.ready for pod in staying) >= wanted and len(observed.pods) == wanted
+    settled = sum(pod.ready for pod in staying) >= wanted and len(observed.pods) == wanted
     return Plan(
         apply=children,
         delete=_lost_pods(observed, now),
-        status=status.to_object(),
-        events=events_of(before.conditions, findings),
+        status=None if hold else status.to_object(),
+        events=() if hold else events_of(before.conditions, findings),
         requeue_after=_requeue(observed, settled, unused, now),
     )
 
@@ -144,15 +144,13 @@ def _foreign_child(observed: ObservedServer) -> Problem | None:
     return None
 
 
-def _ready_findings(
-    observed: ObservedServer, wanted: int, pull: Any, applying: bool, now: datetime
-) -> tuple[Finding, ...]:
+def _ready_findings(observed: ObservedServer, wanted: int, pull: Pull | None, now: datetime) -> tuple[Finding, ...]:
     pods = observed.pods
     ready_pods = sum(pod.ready for pod in pods)
     model = observed.server.spec.model
     if ready_pods < wanted:
         return cause_of(pods, wanted, model, refused=observed.refused, pull=pull, now=now).findings()
-    if applying or not _rolled_out(observed.children.get("StatefulSet"), wanted):
+    if not _rolled_out(observed.children.get("StatefulSet"), wanted):
         return Problem("RollingOut", f"{ready_pods} of {wanted} pods Ready; their profile changes", True).findings()
     if len(pods) > wanted:
         return Problem("ScalingDown", f"{len(pods) - wanted} pods are leaving", True).findings()
@@ -194,9 +192,7 @@ def _requeue(observed: ObservedServer, settled: bool, unused: datetime | None, n
     """Seconds until the next look that no event would bring about."""
     looks: list[float] = []
     if not settled:
-        looks.append(WATCH_SECONDS)
-    elif observed.pods:
-        looks.append(SETTLED_SECONDS)
+        looks.append(UNSETTLED_SECONDS)
     if unused is not None:
         left = (unused + timedelta(seconds=observed.platform.unused_seconds) - now).total_seconds()
         looks.append(max(1.0, left))

@@ -19,6 +19,12 @@ PULL_SECONDS: Final = 3600
 deployments' own and not the pod's: a change of them must not restart pods."""
 LOAD_SECONDS: Final = 600
 """After this time an agent gives one attempt to load the model up."""
+GRACE_SECONDS: Final = 60
+"""Time that a pod has to stop; the agent drains within it and leaves Ollama the rest."""
+DRAIN_GRACE_SECONDS: Final = 5
+"""Seconds in which a stopping agent still takes requests, until every gateway has seen that the pod leaves."""
+DRAIN_SECONDS: Final = 45
+"""Seconds that running answers then get."""
 
 
 def agent_config(server: ModelServer, profile: Profile, platform: PlatformConfig, constants: dict[str, Any]) -> str:
@@ -37,6 +43,8 @@ def agent_config(server: ModelServer, profile: Profile, platform: PlatformConfig
         "credentialFile": f"{CREDENTIAL_FOLDER}/{CREDENTIAL_KEY}",
         "pullSeconds": PULL_SECONDS,
         "loadSeconds": LOAD_SECONDS,
+        "drainGraceSeconds": DRAIN_GRACE_SECONDS,
+        "drainSeconds": DRAIN_SECONDS,
         "ollama": OLLAMA_URL,
         "port": AGENT_PORT,
     }

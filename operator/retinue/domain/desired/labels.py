@@ -1,9 +1,6 @@
-"""Names, labels and the comparison that all children of a ModelServer share."""
+"""Names and labels that all children of a ModelServer share."""
 
-import hashlib
 from typing import Any, Final
-
-import rfc8785
 
 from retinue.resources.meta import API_VERSION, LABEL_MANAGED_BY, LABEL_MODEL_SERVER, LABEL_NAME, MANAGED_BY
 from retinue.resources.v1alpha1.modelserver import ModelServer
@@ -13,8 +10,6 @@ Object = dict[str, Any]
 APP: Final = "ollama"
 AGENT_PORT: Final = 8080
 """Port of the agent: the only one that a model pod opens."""
-ANNOTATION_DESIRED: Final = "retinue.dev/desired"
-"""On each child: hash of the object as it was applied, so that a field that is no longer wanted is noticed."""
 
 
 def selector(server_name: str) -> dict[str, str]:
@@ -28,7 +23,7 @@ def labels(server_name: str) -> dict[str, str]:
 
 
 def child(api_version: str, kind: str, server: ModelServer, spec: Object) -> Object:
-    """A whole child object: named like its ModelServer, owned by it, stamped with the hash of its content.
+    """A whole child object: named like its ModelServer and owned by it.
 
     The owner reference lets the garbage collector remove the children of a deleted ModelServer.
     """
@@ -39,7 +34,7 @@ def child(api_version: str, kind: str, server: ModelServer, spec: Object) -> Obj
         "uid": server.metadata.uid,
         "controller": True,
     }
-    body: Object = {
+    return {
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {
@@ -50,5 +45,3 @@ def child(api_version: str, kind: str, server: ModelServer, spec: Object) -> Obj
         },
         "spec": spec,
     }
-    body["metadata"]["annotations"] = {ANNOTATION_DESIRED: hashlib.sha256(rfc8785.dumps(body)).hexdigest()[:16]}
-    return body

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from retinue.domain.desired.agent_config import CREDENTIAL_FOLDER, CREDENTIAL_KEY, agent_config
+from retinue.domain.desired.agent_config import CREDENTIAL_FOLDER, CREDENTIAL_KEY, GRACE_SECONDS, agent_config
 from retinue.domain.desired.labels import AGENT_PORT, Object, child, labels, selector
 from retinue.domain.inference import request_constants
 from retinue.resources.platform import PlatformConfig, Profile, Storage
@@ -10,8 +10,6 @@ from retinue.resources.v1alpha1.modelserver import ModelServer
 
 USER_ID: Final = 10001
 """User, group and fsGroup of model pods."""
-GRACE_SECONDS: Final = 60
-"""Time for running answers to end when a pod stops."""
 MODELS_VOLUME: Final = "models"
 MODELS_PATH: Final = "/models"
 HOME_PATH: Final = "/home/ollama"
@@ -147,6 +145,11 @@ def _ollama(server: ModelServer, profile: Profile) -> Object:
         # Started before the agent and stopped after it; restarted like any container.
         "restartPolicy": "Always",
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+        # The agent knows whether Ollama hangs; it may be minutes late itself while its image is pulled.
+        "livenessProbe": {
+            **_probe("/livez/ollama", period=20, failures=6, port=AGENT_PORT),
+            "initialDelaySeconds": 30,
+        },
         "securityContext": LOCKED,
         "volumeMounts": [
             {"name": MODELS_VOLUME, "mountPath": MODELS_PATH},
@@ -176,8 +179,6 @@ def _agent(server: ModelServer, profile: Profile, platform: PlatformConfig) -> O
         "startupProbe": _probe("/livez", period=1, failures=60),
         "livenessProbe": _probe("/livez", period=10, failures=6),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        # The pod leaves the EndpointSlice now; a moment for gateways to see it before the agent refuses and drains.
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", "3"]}}},
         "securityContext": LOCKED,
         "volumeMounts": [{"name": "credential", "mountPath": CREDENTIAL_FOLDER, "readOnly": True}],
     }
@@ -186,9 +187,9 @@ def _agent(server: ModelServer, profile: Profile, platform: PlatformConfig) -> O
     return container
 
 
-def _probe(path: str, *, period: int, failures: int) -> Object:
+def _probe(path: str, *, period: int, failures: int, port: int | str = "agent") -> Object:
     return {
-        "httpGet": {"path": path, "port": "agent"},
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": failures,
