@@ -5,7 +5,8 @@ from pathlib import Path
 
 import typer
 
-from retinue.cli import chat, db, get, revision, roles, status, templates, version
+from retinue.cli import chat, get, revision, roles, status, templates, version
+from retinue.cli.db import app as db_app
 from retinue.cli.exits import CommandError
 from retinue.cli.screen import console
 
@@ -23,7 +24,7 @@ chat.register(app)
 version.register(app)
 app.add_typer(revision.app, name="revision")
 app.add_typer(templates.app, name="templates")
-app.add_typer(db.app, name="db")
+app.add_typer(db_app, name="db")
 roles.register(app)
 
 
