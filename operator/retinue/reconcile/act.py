@@ -61,9 +61,12 @@ class Actor:
         cache: Cache,
         recorder: Recorder | None = None,
         *,
+        may_write: Callable[[], bool] = lambda: True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`may_write` is asked before each write: a process that was frozen may no longer hold the Lease."""
         self._client = client
+        self._may_write = may_write
         self._cache = cache
         self._recorder = recorder
         self._now = now
@@ -116,6 +119,10 @@ class Actor:
                 await self._recorder.record(observed, event)
         return written
 
+    def _fence(self) -> None:
+        if not self._may_write():
+            raise errors.Unavailable(0, "NotLeading", "this process does not hold the Lease")
+
     async def _apply(self, key: Key, body: Object) -> bool:
         resource = _resource(key.kind)
         live = self._cache.get(*key)
@@ -132,11 +139,13 @@ class Actor:
                 return False
             # With the UID the server refuses to re-create, by an apply, what was deleted since the cache saw it.
             body = {**body, "metadata": {**body["metadata"], "uid": live["metadata"]["uid"]}}
+        self._fence()
         self._cache.put(await self._client.apply(resource, body))
         log.info("applied", kind=key.kind, ns=key.namespace, name=key.name, created=live is None)
         return True
 
     async def _delete(self, wanted: Delete) -> bool:
+        self._fence()
         try:
             await self._client.delete(
                 _resource(wanted.kind),
@@ -169,6 +178,7 @@ class Actor:
             },
             "status": status,
         }
+        self._fence()
         try:
             stored = await self._client.apply_status(_resource(key.kind), body)
         except errors.NotFound:

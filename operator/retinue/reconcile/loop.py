@@ -107,22 +107,10 @@ class Workers:
             delay = self._queue.retry(key)
             bound.error("a pass took too long", limit_seconds=self._pass_seconds, retry_seconds=delay)
         except Exception as error:  # noqa: BLE001
-            # A bug or an answer that nobody foresaw: it must not end the worker. The traceback says where; the
-            # exception's text stays out because it may hold a body.
+            # A bug, or an answer that nobody foresaw: it must not end the worker.
             result = "error"
             delay = self._queue.retry(key)
-            bound.error("a pass failed unexpectedly", error=type(error).__name__, at=_where(error), retry_seconds=delay)
+            bound.error("a pass failed unexpectedly", exc_info=error, retry_seconds=delay)
         finally:
             if self._metrics:
                 self._metrics.finished(key.kind, result, time.monotonic() - began)
-
-
-def _where(error: BaseException) -> list[str]:
-    """File, line and function of each frame, without source text or values."""
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return frames
