@@ -45,6 +45,7 @@ class StoreError(Exception):
         return self.failure is Failure.POISON
 
 
+INVALID_DSN: Final = "the connection string is not valid: write postgresql://user:password@host:5432/database"
 _MIGRATE: Final = "the schema is missing or older than this release: run `retinue db migrate up` (the setup Job does)"
 _STATES: Final[dict[str, tuple[Failure, str]]] = {
     "25006": (Failure.READ_ONLY, "the server is read-only: check which server the connection string names"),
@@ -85,7 +86,7 @@ def describe(cause: BaseException) -> StoreError:
         return StoreError(failure, state or type(cause).__name__, text)
     code = type(cause).__name__
     if isinstance(cause, exceptions.ClientConfigurationError):
-        return StoreError(Failure.REFUSED, code, "the connection string is not valid: postgresql://user@host/database")
+        return StoreError(Failure.REFUSED, code, INVALID_DSN)
     if isinstance(cause, TimeoutError | asyncio.CancelledError):
         return StoreError(Failure.UNAVAILABLE, code, "no answer in time")
     if isinstance(cause, OSError):

@@ -14,7 +14,7 @@ import asyncpg
 from asyncpg import exceptions
 
 from retinue.store.dsn import DsnFile
-from retinue.store.errors import Failure, StoreError, describe
+from retinue.store.errors import INVALID_DSN, Failure, StoreError, describe
 
 T = TypeVar("T")
 _asyncpg: Any = asyncpg
@@ -192,6 +192,9 @@ class Database:
         except Exception as raised:  # noqa: BLE001 - whatever it is, its frames hold the connection string
             cause = raised
         error = describe(cause)
+        if error.lasting:
+            # No row is wrong here: the string is (a port that is no number, say).
+            error = StoreError(Failure.REFUSED, error.code, INVALID_DSN)
         del cause
         raise error
 
