@@ -92,6 +92,12 @@ class AgentRig:
         """Look until the agent is in that phase for that reason."""
         return await self.until(lambda status: (status.phase, status.reason) == (phase, reason))
 
+    async def until_answer(self, path: str, status: int, *, token: str | None = None, seconds: float = 60) -> None:
+        """GET until the answer has that status."""
+        async with asyncio.timeout(seconds):
+            while (await self.get(path, token=token))[0] != status:  # noqa: ASYNC110 (it is another process's state)
+                await asyncio.sleep(0.02)
+
     async def get(self, path: str, *, token: str | None = CREDENTIAL) -> Answer:
         """GET with or without a token."""
         return await self._ask("GET", path, None, token)

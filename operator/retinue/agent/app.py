@@ -5,11 +5,12 @@ Everything that is not in the two tables is 404. Nothing of a request or a reply
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
+import structlog
 
 from retinue.agent.admission import Admission, ByteBudget, Full
 from retinue.agent.credentials import CredentialFile
@@ -19,9 +20,10 @@ from retinue.agent.settings import AgentConfig
 from retinue.agent.state import LastToken, ServerState, now
 from retinue.agent.upstream import Exchange, Upstream
 
+_log = structlog.get_logger("retinue.agent")
+
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
-METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 INFERENCE: Final = frozenset({"/api/chat", "/api/generate", "/api/embed"})
 """POST, bounded, only while the pod serves."""
@@ -75,12 +77,23 @@ class AgentApp:
             await refuse(send, refusal)
         except ClientLeft:
             code = "499"
+        except asyncio.CancelledError:
+            # The drain is over. If the response has begun already, it is broken off instead.
+            code = "cut"
+            with contextlib.suppress(RuntimeError):
+                await refuse(send, Refusal(503, "Draining", "the pod is going away", retry_after=1))
+        except Exception as error:  # noqa: BLE001 (one request, not the pod)
+            code = "500"
+            _log.error("request.defect", route=route, exc_info=error)
+            with contextlib.suppress(RuntimeError):
+                await refuse(send, Refusal(500, "Defect", "the agent could not handle this request"))
         self.metrics.requests.labels(route, code).inc()
 
     async def _open(self, path: str, send: Send) -> None:
         state = self.state
         if path == "/metrics":
-            await reply(send, 200, self.metrics.exposition(), METRICS)
+            body, content_type = self.metrics.render()
+            await reply(send, 200, body, content_type.encode())
             return
         if path == "/readyz":
             good, why = state.ready, "draining" if state.draining else f"{state.phase.value} {state.reason}".strip()
@@ -134,10 +147,9 @@ class AgentApp:
 
 
 @contextlib.asynccontextmanager
-async def _until_client_leaves(receive: Receive):  # type: ignore[no-untyped-def]
+async def _until_client_leaves(receive: Receive) -> AsyncIterator[None]:
     """Run the block; when the client disconnects meanwhile, cancel the block and raise ClientLeft."""
     task = asyncio.current_task()
-    assert task is not None
     left = False
 
     async def watch() -> None:
@@ -145,14 +157,15 @@ async def _until_client_leaves(receive: Receive):  # type: ignore[no-untyped-def
         while (await receive())["type"] != "http.disconnect":
             pass
         left = True
-        task.cancel()
+        if task is not None:
+            task.cancel()
 
     watcher = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
         # Only our own cancellation becomes ClientLeft; one from outside (shutdown) goes on.
-        if left and task.uncancel() == 0:
+        if left and task is not None and task.uncancel() == 0:
             raise ClientLeft from None
         raise
     finally:

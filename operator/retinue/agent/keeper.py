@@ -16,7 +16,7 @@ import structlog
 from retinue.agent.decide import ADVISED_VERSION, Action, Facts, Phase, Step, Wants, backoff, decide, explain
 from retinue.agent.settings import AgentConfig
 from retinue.agent.state import LastToken, Pull, ServerState, now
-from retinue.ollama.client import OllamaClient
+from retinue.ollama.client import SHORT_SECONDS, OllamaClient
 from retinue.ollama.errors import (
     LoadFailed,
     OllamaError,
@@ -29,6 +29,11 @@ from retinue.ollama.replies import PullProgress
 
 TOLERATED_TIMEOUTS: Final = 3
 """Looks in a row that a busy, serving Ollama may leave unanswered before the pod stops being ready."""
+
+FULL_LOOK_SECONDS: Final = 60.0
+"""How old the knowledge of version and disk may be while the pod serves."""
+COSTLY: Final = frozenset({"DiskFull"})
+"""Failures after which a new try downloads everything again for nothing: ten times the wait."""
 
 _log = structlog.get_logger("retinue.agent")
 
@@ -54,6 +59,9 @@ class Keeper:
         self._state = state
         self._wants = Wants(config.model, config.digest, config.pull_name)
         self._warm = False
+        self._known = Facts()
+        self._known_at = 0.0
+        self._suspected = False
         self._timeouts = 0
         self._silent_since: float | None = None
         self._last_action = Action.WAIT
@@ -77,6 +85,7 @@ class Keeper:
 
     def suspect(self) -> None:
         """No request got a byte for long: ask for one token before more requests are sent here."""
+        self._suspected = True
         self._warm = False
         self._wake.set()
 
@@ -86,7 +95,7 @@ class Keeper:
             try:
                 wait = await self.step()
             except Exception as error:  # noqa: BLE001 (a defect here must not end the pod's only keeper)
-                _log.error("keeper.defect", error=type(error).__name__, exc_info=True)
+                _log.error("keeper.defect", exc_info=error)
                 wait = self._config.retry_seconds
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
@@ -127,10 +136,18 @@ class Keeper:
         return self._config.retry_seconds if step.action is last else 0
 
     async def _look(self) -> Facts:
-        version = await self._client.version()
-        stored = {canonical(m.name): m.digest for m in await self._client.tags()}
-        facts = Facts(version=version, stored=stored, loaded=tuple(await self._client.ps()))
-        state = self._state
+        state, known = self._state, self._known
+        seconds = min(SHORT_SECONDS, self._config.hung_seconds)
+        if state.serving and time.monotonic() - self._known_at < FULL_LOOK_SECONDS:
+            # Ollama writes a log line per request, so a pod that serves is asked for what can change only.
+            version, stored = known.version, known.stored
+        else:
+            version = await self._client.version(seconds=seconds)
+            stored = {canonical(m.name): m.digest for m in await self._client.tags(seconds=seconds)}
+            self._known_at = time.monotonic()
+        facts = self._known = Facts(
+            version=version, stored=stored, loaded=tuple(await self._client.ps(seconds=seconds))
+        )
         state.version = version
         state.digest = facts.digest_of(self._config.model) or facts.digest_of(self._config.pull_name)
         state.loaded = facts.loaded_as(self._config.digest)
@@ -150,7 +167,7 @@ class Keeper:
 
     def _silent(self, error: OllamaTimedOut) -> float:
         self._timeouts += 1
-        if self._state.serving and self._timeouts < TOLERATED_TIMEOUTS:
+        if self._state.serving and not self._suspected and self._timeouts < TOLERATED_TIMEOUTS:
             return self._config.poll_seconds
         self._silent_since = self._silent_since or time.monotonic()
         if time.monotonic() - self._silent_since < self._config.hung_seconds:
@@ -170,7 +187,8 @@ class Keeper:
         self._failures = self._failures + 1 if reason == self._failed_reason else 1
         self._failed_reason, self._failed_action = reason, action
         config = self._config
-        wait = backoff(self._failures, config.retry_seconds, config.retry_max_seconds)
+        factor = 10 if reason in COSTLY else 1
+        wait = backoff(self._failures, config.retry_seconds * factor, config.retry_max_seconds * factor)
         self._enter(Step(Phase.FAILED, Action.WAIT, reason, explain(reason, str(error))))
         return wait * random.uniform(0.8, 1.2)  # noqa: S311 (spreads the pods of one outage, no secret)
 
@@ -230,4 +248,4 @@ class Keeper:
             raise OllamaHung(str(error)) from None
         state.hung = False
         state.last_token = LastToken(now(), token.tokens_per_second, token.latency_ms)
-        self._warm = True
+        self._warm, self._suspected = True, False

@@ -19,6 +19,7 @@ from retinue.agent.metrics import AgentMetrics
 from retinue.agent.settings import AgentConfig, AgentSettings
 from retinue.agent.state import ServerState
 from retinue.agent.upstream import Upstream
+from retinue.observability.logging import configure
 from retinue.ollama.client import OllamaClient, new_session
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -41,6 +42,7 @@ class _Server(uvicorn.Server):
 def main(settings: AgentSettings | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT; returns the exit code."""
     settings = settings or AgentSettings()
+    configure("agent", settings.log_level)
     stop = asyncio.Event()
 
     async def run() -> None:
@@ -90,6 +92,7 @@ async def serve(config: AgentConfig, stop: asyncio.Event, *, listening: "asyncio
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="critical",
                 access_log=False,
                 server_header=False,
                 date_header=False,
@@ -120,6 +123,8 @@ async def drain(state: ServerState, admission: Admission, *, grace: float, secon
     The grace exists because endpoints reach gateways after the pod gets its signal: refusing at once would fail
     requests that another pod could have had.
     """
+    # A pod that does not serve is in nobody's list, so there is nothing to wait for.
+    grace = grace if state.ready else 0
     state.draining = True
     _log.info("draining", in_flight=admission.in_flight, queued=admission.queued)
     await asyncio.sleep(grace)

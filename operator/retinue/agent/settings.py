@@ -50,8 +50,8 @@ class AgentConfig(BaseModel):
     """Longest time without a byte before a pull is stopped and tried again."""
     hung_seconds: float = Field(default=600, gt=0)
     """Longest silence of Ollama on a request before it is given up and Ollama is checked."""
-    poll_seconds: float = Field(default=2, gt=0)
-    """Seconds between two looks at Ollama while it serves."""
+    poll_seconds: float = Field(default=5, gt=0)
+    """Seconds between two looks at Ollama while it serves; a request that loses Ollama makes it look at once."""
     retry_seconds: float = Field(default=1, gt=0)
     """First wait after a failure; it doubles up to `retry_max_seconds`."""
     retry_max_seconds: float = Field(default=60, gt=0)

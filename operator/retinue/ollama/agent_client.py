@@ -103,7 +103,8 @@ class AgentClient:
             async with self._session.get(url, headers=self._headers, timeout=timeout, allow_redirects=False) as reply:
                 content = await reply.read()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-            raise AgentUnreachable(f"{base_url}: {type(error).__name__}: {error}") from None
+            cause = getattr(error, "strerror", None) or type(error).__name__
+            raise AgentUnreachable(f"{base_url} does not answer: {cause}") from None
         if reply.status != 200:
             raise AgentRefused(f"{url} answered {reply.status}")
         try:

@@ -204,7 +204,8 @@ class OllamaClient:
 
 
 def _unreachable(base: str, error: Exception) -> OllamaUnreachable:
-    return OllamaUnreachable(f"{base}: {type(error).__name__}: {error}")
+    cause = getattr(error, "strerror", None) or type(error).__name__
+    return OllamaUnreachable(f"{base} does not answer: {cause}")
 
 
 def _object(content: bytes, path: str) -> Json:
