@@ -20,14 +20,15 @@ from testbed.paths import cache_dir
 from testbed.progress import say
 
 
-def prepare(target: Path, label: str, make: Callable[[Path], None]) -> Path:
+def prepare(target: Path, label: str, make: Callable[[Path], None], *, lock: str | None = None) -> Path:
     """Make `target` (file or folder) once. `make` gets a temporary path beside it, which is renamed when it returns.
 
     A killed run leaves only the temporary path, which the next run removes; no reader ever sees half a result.
+    `lock`: name of the lock file, for targets whose own names change with their content.
     """
     if target.exists():
         return target
-    with file_lock(target.parent / f".{target.name}.lock", f"another process is {label}"):
+    with file_lock(target.parent / f".{lock or target.name}.lock", f"another process is {label}"):
         if target.exists():
             return target
         partial = target.parent / f".{target.name}.partial"
@@ -99,7 +100,11 @@ def key_of(parts: Iterable[str | bytes | Path]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            files = sorted(p for p in part.rglob("*") if p.is_file()) if part.is_dir() else [part]
+            files = (
+                sorted(p for p in part.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+                if part.is_dir()
+                else [part]
+            )
             for file in files:
                 name = file.relative_to(part) if part.is_dir() else Path(file.name)
                 digest.update(f"{name}\0{sha256_of(file)}\0{file.stat().st_mode & 0o111:o}\n".encode())
