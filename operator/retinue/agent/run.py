@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Final
 
 import structlog
 import uvicorn
 import uvloop
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from retinue.agent.admission import Admission, ByteBudget
 from retinue.agent.app import AgentApp
@@ -41,7 +44,7 @@ class _Server(uvicorn.Server):
 
 def main(settings: AgentSettings | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT; returns the exit code."""
-    settings = settings or AgentSettings()
+    settings = settings or _from_environment()
     configure("agent", settings.log_level)
     stop = asyncio.Event()
 
@@ -54,6 +57,19 @@ def main(settings: AgentSettings | None = None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     return 0
+
+
+def _from_environment() -> AgentSettings:
+    """Settings of the process; a line per wrong field and exit code 2 instead of a traceback."""
+    try:
+        return AgentSettings()
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_input=False):
+            field = ".".join(str(part) for part in found["loc"])
+            print(f"RETINUE_AGENT_{field.upper().partition('.')[0]}: {field}: {found['msg']}", file=sys.stderr)  # noqa: T201
+    except SettingsError:
+        print("RETINUE_AGENT_CONFIG: not a JSON document", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
 
 
 async def serve(config: AgentConfig, stop: asyncio.Event, *, listening: "asyncio.Future[int] | None" = None) -> None:
