@@ -75,12 +75,29 @@ def says_minor(text: str, minor: str) -> bool:
 
 @contextmanager
 def file_lock(path: Path, waiting: str) -> Iterator[None]:
-    """One process at a time; the kernel frees it when the holder dies, however it dies."""
+    """One process at a time; the kernel frees it when the holder dies, however it dies.
+
+    The holder may delete the file: who then gets the lock of the deleted file sees that and asks for the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{waiting}: waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    said = False
+    while True:
+        with path.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not said:
+                    say(f"{waiting}: waiting for it")
+                    said = True
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_still(path, handle.fileno()):
+                yield
+                return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the path still names the opened file."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

@@ -53,6 +53,11 @@ class Cluster:
         """Ends and removes everything of it. Safe at any time: half started, half killed, or not there at all."""
         with self._locked():
             self._clear()
+            self._lock.unlink(missing_ok=True)
+
+    @property
+    def _lock(self) -> Path:
+        return clusters_dir() / f".{self.name}.lock"
 
     def _up(self, kind: Kind, owned: bool) -> Self:
         clear_abandoned(except_name=self.name)
@@ -164,8 +169,7 @@ class Cluster:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """One command at a time per cluster."""
-        lock = clusters_dir() / f".{self.name}.lock"
-        with binaries.file_lock(lock, f"another command works on cluster {self.name}"):
+        with binaries.file_lock(self._lock, f"another command works on cluster {self.name}"):
             yield
 
     # Use -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """kubelet and kube-proxy of the one node."""
 
-
 import yaml
 
 from testbed import binaries, controlplane
@@ -18,14 +17,9 @@ def start(layout: Layout, processes: Processes, network: Network, node: str, cgr
     kubelet_config = layout.folder / "kubelet.yaml"
     kubelet_config.write_text(yaml.safe_dump(_kubelet(layout, network, node, cgroup_root), sort_keys=False))
     kubeconfig = controlplane.client_kubeconfig(layout, "kubelet", f"system:node:{node}", ["system:nodes"])
-    processes.start(
-        "kubelet",
-        [
-            *(*layout.enter, binaries.ensure("kubelet")),
-            *(f"--config={kubelet_config}", f"--kubeconfig={kubeconfig}"),
-            *(f"--hostname-override={node}", f"--node-ip={network.node_address}"),
-        ],
-    )
+    flags = [f"--config={kubelet_config}", f"--kubeconfig={kubeconfig}"]
+    flags += [f"--hostname-override={node}", f"--node-ip={network.node_address}"]
+    processes.start("kubelet", [*layout.enter, binaries.ensure("kubelet"), *flags])
     proxy_config = layout.folder / "kube-proxy.yaml"
     proxy_config.write_text(yaml.safe_dump(_proxy(layout, network, node), sort_keys=False))
     processes.start("kube-proxy", [*layout.enter, binaries.ensure("kube-proxy"), f"--config={proxy_config}"])

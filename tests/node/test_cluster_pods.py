@@ -87,8 +87,10 @@ def test_a_pod_reaches_another_by_the_name_of_its_service(probing_node: Cluster,
 def test_the_host_reaches_pods_and_services(probing_node: Cluster, server: str) -> None:
     pod_ip = probing_node.kubectl("-n", server, "get", "pod", "web", "-o", "jsonpath={.status.podIP}")
     service_ip = probing_node.kubectl("-n", server, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
-    for url in (f"http://{pod_ip}:8080/", f"http://{service_ip}/"):
-        assert httpx.get(url, trust_env=False).text == "web\n"
+    # A new endpoint is in the rules of kube-proxy some time after it is Ready.
+    with httpx.Client(trust_env=False, transport=httpx.HTTPTransport(retries=6)) as client:
+        for url in (f"http://{pod_ip}:8080/", f"http://{service_ip}/"):
+            assert client.get(url).text == "web\n"
 
 
 class _Hello(http.server.BaseHTTPRequestHandler):

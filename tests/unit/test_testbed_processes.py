@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,10 +99,23 @@ def test_a_state_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert state.load(tmp_path) == facts
 
 
-def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
-    for _ in range(2):
-        with file_lock(tmp_path / "lock", "busy"):
-            pass
+def test_a_lock_has_one_holder_although_holders_delete_its_file(tmp_path: Path) -> None:
+    lock, holders, seen = tmp_path / "lock", [0], []
+
+    def hold() -> None:
+        for _ in range(20):
+            with file_lock(lock, "busy"):
+                holders[0] += 1
+                seen.append(holders[0])
+                lock.unlink()
+                holders[0] -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [1] * 80
 
 
 def test_an_image_of_one_program_names_it_as_entrypoint(tmp_path: Path) -> None:

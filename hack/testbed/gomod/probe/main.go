@@ -32,6 +32,11 @@ func main() {
 func get(url string) {
 	client := http.Client{Timeout: 10 * time.Second}
 	answer, err := client.Get(url)
+	// A new endpoint is in the rules of kube-proxy some time after it is Ready.
+	for until := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(until); {
+		time.Sleep(100 * time.Millisecond)
+		answer, err = client.Get(url)
+	}
 	if err != nil {
 		fail(err)
 	}
