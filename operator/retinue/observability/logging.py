@@ -17,6 +17,7 @@ KEY_FIELDS: Final = ("time", "level", "role", "logger", "event", "kind", "ns", "
 """Order of the fields that most lines have; all others follow."""
 QUIET: Final = {
     "kopf": logging.WARNING,
+    "kopf._core.reactor.running": logging.ERROR,
     "aiohttp.access": logging.CRITICAL,
     "uvicorn.access": logging.CRITICAL,
     "httpx": logging.WARNING,
