@@ -17,7 +17,7 @@ from retinue import __version__
 from testbed import images_rootfs, versions
 from testbed.binaries import file_lock
 from testbed.errors import TestbedError
-from testbed.images_engine import Engine, choose_engine
+from testbed.images_engine import Engine, choose_engine, full_name
 from testbed.paths import ROOT, cache_dir
 from testbed.prepared import key_of, prepare, remove
 from testbed.wheelhouse import prepare_wheelhouse
@@ -65,7 +65,7 @@ IMAGES = ("retinue", "ollama", "postgres")
 
 def _archive(name: str, recipe: Recipe, engine: Engine) -> Path:
     folder = cache_dir() / "images"
-    key = key_of([recipe.tag, engine.name, *recipe.inputs()])
+    key = key_of([full_name(recipe.tag), engine.name, *recipe.inputs()])
 
     def make(partial: Path) -> None:
         # One build at a time: they share dist/wheelhouse and the engine's storage.

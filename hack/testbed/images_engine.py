@@ -51,11 +51,11 @@ class Buildah:
         options = ["--isolation", "chroot", "--pull=never", "--format=docker", "--layers", "--force-rm"]
         # Chroot isolation shares buildah's own network, so buildah gets one without any interface: a step that
         # downloads something fails here, whatever this machine could reach.
-        run(["unshare", "--net", *self._base, "bud", *options, "--tag", tag, context])
+        run(["unshare", "--net", *self._base, "bud", *options, "--tag", full_name(tag), context])
         self._save(tag, target)
 
     def fetch(self, tag: str, target: Path) -> None:
-        self._run("pull", tag)
+        self._run("pull", full_name(tag))
         self._save(tag, target)
 
     def provide_base(self, tag: str, key: str, make: Callable[[], Path]) -> None:
@@ -76,8 +76,8 @@ class Buildah:
 
     def _save(self, tag: str, target: Path) -> None:
         """Write the archive, then drop the image: the archive is what is kept, and cached steps."""
-        self._run("push", "-q", tag, f"docker-archive:{target}:{tag}")
-        self._run("rmi", tag)
+        self._run("push", "-q", full_name(tag), f"docker-archive:{target}:{full_name(tag)}")
+        self._run("rmi", full_name(tag))
         if len(self._run("images", "--all", "--quiet").split()) > _CACHED_STEPS:
             self._run("rmi", "--prune")
 
@@ -106,6 +106,14 @@ class DockerLike:
 
     def _save(self, tag: str, target: Path) -> None:
         run([self.name, "save", "--output", target, tag])
+
+
+def full_name(tag: str) -> str:
+    """`retinue:0.1.0` as a kubelet means it; buildah alone would put `localhost/` in front."""
+    first, slash, _ = tag.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return tag
+    return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"
 
 
 def choose_engine() -> Engine:

@@ -35,6 +35,7 @@ initialise() {
   initdb -D "$PGDATA" "$@" $POSTGRES_INITDB_ARGS
   rm -f "$password_file"
   printf '\nhost all all all %s\n' "$auth" >>"$PGDATA/pg_hba.conf"
+  printf "\nlisten_addresses = '*'\n" >>"$PGDATA/postgresql.conf"
 }
 
 # Set-up happens on the Unix socket only, so that nobody from outside meets a half-made database.
