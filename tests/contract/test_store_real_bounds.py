@@ -14,6 +14,7 @@ from history_store import accounted, dsn_file, make_writer, migrated, put_slowly
 from retinue.store.circuit import Circuit
 from retinue.store.dsn import DsnFile
 from retinue.store.ring import DropKey
+from retinue.store.tables import TABLES
 from retinue.store.writer import WriterSettings
 from testbed.postgres_server import PostgresServer
 
@@ -182,3 +183,16 @@ async def test_new_rows_do_not_wait_behind_a_backlog(server: PostgresServer, dsn
         assert writer.stats().spool_rows > 0
         assert "fresh" in await stored(dsn)
         await until(writer, settled)
+
+
+async def test_a_mistake_inside_the_writer_ends_neither_the_flusher_nor_a_row(dsn: DsnFile, tmp_path: Path) -> None:
+    async with running(make_writer(dsn, tmp_path / "spool")) as writer:
+        table = TABLES.pop("pod_health")
+        try:
+            writer.put(pod_row(pod="p0"))
+            stats = await until(writer, lambda s: "KeyError" in s.last_error)
+            assert (stats.ring_rows, stats.dropped_total) == (1, 0)
+        finally:
+            TABLES["pod_health"] = table
+        await until(writer, lambda s: s.stored == 1)
+    assert await stored(dsn) == ["p0"]

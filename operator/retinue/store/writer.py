@@ -102,7 +102,7 @@ class RowWriter:
         self._breaker = breaker or Breaker()
         self._now = now
         self._ring = Ring(self._settings.ring_rows)
-        self._on_the_way = 0
+        self._in_hand: list[QueuedRow] = []
         self._counts = _Counts()
         self._batch_rows = self._settings.batch_rows
         self._up = False
@@ -166,7 +166,7 @@ class RowWriter:
             stored=self._counts.stored,
             duplicates=self._counts.duplicates,
             dropped=self._counts.dropped + self._spool_drops,
-            ring_rows=len(self._ring) + self._on_the_way,
+            ring_rows=len(self._ring) + len(self._in_hand),
             spool_rows=self._spool_rows,
             spool_bytes=self._spool_bytes,
             circuit=self._breaker.state(self._now()),
@@ -183,13 +183,23 @@ class RowWriter:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), self._settings.flush_seconds)
             self._wake.clear()
-            healthy, more = await self._cycle()
-        await self._cycle()
+            healthy, more = await self._safe_cycle()
+        await self._safe_cycle()
         if len(self._ring):
             await self._to_spool()
         self._drop(self._ring.take(len(self._ring)), "shutdown")
         if self._spool is not None:
             await asyncio.to_thread(self._spool.close)
+
+    async def _safe_cycle(self) -> tuple[bool, bool]:
+        try:
+            return await self._cycle()
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must neither end the flusher nor lose its rows
+            _log.error("history flush failed", error=type(error).__name__)
+            self._last_error = f"flush failed: {type(error).__name__}"
+            self._up = False
+            self._drop(self._ring.put_back(self._release()), "overflow")
+            return False, False
 
     async def _cycle(self) -> tuple[bool, bool]:
         """Send what is in memory, then one batch from disk; returns (all went well, more waits on disk)."""
@@ -222,10 +232,9 @@ class RowWriter:
         )
 
     async def _send_from_ring(self) -> bool:
-        batch = self._ring.take(self._batch_rows)
-        self._on_the_way = len(batch)
-        outcome = await send(self._database, batch)
-        self._on_the_way = 0
+        self._in_hand = self._ring.take(self._batch_rows)
+        outcome = await send(self._database, self._in_hand)
+        self._release()
         self._account(outcome)
         if outcome.left:
             # To disk at once: until then these rows are only in memory.
@@ -251,10 +260,9 @@ class RowWriter:
     async def _to_spool(self) -> None:
         if self._spool is None:
             return
-        rows = self._ring.take(len(self._ring))
-        self._on_the_way = len(rows)
-        appended = await asyncio.to_thread(self._spool.append, rows)
-        self._on_the_way = 0
+        self._in_hand = self._ring.take(len(self._ring))
+        appended = await asyncio.to_thread(self._spool.append, self._in_hand)
+        self._release()
         self._note_spool()
         self._drop(self._ring.put_back(appended.left), "overflow")
         if appended.error != self._spool_error:
@@ -290,6 +298,10 @@ class RowWriter:
 
     def _drop(self, rows: Iterable[QueuedRow], cause: str) -> None:
         self._counts.dropped.update(drop_key(queued, cause) for queued in rows)
+
+    def _release(self) -> list[QueuedRow]:
+        rows, self._in_hand = self._in_hand, []
+        return rows
 
     def _note_spool(self) -> None:
         """Copy the spool's numbers: it changes in a thread, and `stats` must never see half a change."""
