@@ -21,7 +21,7 @@ from retinue.store import queries
 from retinue.store.dsn import DsnFile
 from retinue.store.errors import Failure, StoreError
 from retinue.store.migrate import known_versions, migrate, render
-from retinue.store.partitions import is_alarming, keep_partitions, keep_partitions_daily
+from retinue.store.partitions import keep_partitions
 from retinue.store.pool import Connection, Database, Limits
 from retinue.store.schema import SCHEMA_VERSION, current_version, wait_for_schema
 from retinue.store.sending import send
@@ -221,7 +221,7 @@ async def test_days_are_made_ahead_and_dropped_when_old_and_a_second_pass_does_n
         "usage_p20260315",
     ]
     assert len(later.created) == 5 * len(TABLES)
-    assert not is_alarming(later)
+    assert later.default_rows == 0
 
 
 async def test_a_row_of_a_day_without_a_partition_is_kept_and_moved_when_its_day_is_made(
@@ -235,7 +235,6 @@ async def test_a_row_of_a_day_without_a_partition_is_kept_and_moved_when_its_day
     done = await keep_partitions(database, now=NOON, retention_days=14)
     assert await sql("SELECT pod FROM pod_health_default") == ["ahead"]
     assert done.default_rows == 1
-    assert is_alarming(done)
     assert await sql("SELECT pod FROM pod_health ORDER BY at") == ["5", "2", "0", "ahead"]
     assert await sql("SELECT pod FROM pod_health_p20260309") == ["5"]
     await put(database, rows[0])
@@ -280,24 +279,6 @@ async def test_rows_go_to_the_partition_of_their_day(database: Database, sql: Sq
     )
     assert await sql("SELECT request_id FROM usage_p20260314") == ["a"]
     assert await sql("SELECT request_id FROM usage_p20260315") == ["b"]
-
-
-async def test_the_daily_upkeep_goes_on_after_a_failure(database: Database, dsn: DsnFile) -> None:
-    heard: list[object] = []
-    pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 2:
-            raise asyncio.CancelledError
-        await migrated(dsn)
-
-    with pytest.raises(asyncio.CancelledError):
-        await keep_partitions_daily(database, retention_days=3, now=lambda: NOON, on_pass=heard.append, sleep=sleep)
-    assert isinstance(heard[0], StoreError)
-    assert heard[0].failure is Failure.SCHEMA
-    assert is_alarming(heard[0])
-    assert pauses == [300, 86_400]
 
 
 # Questions ----------------------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def retention(
     days: Annotated[int, typer.Option("--days", help="Days that rows are kept.", min=1)] = 14,
     timeout: SecondsOption = 60,
 ) -> None:
-    """Make the partitions of the coming days and drop those older than --days. The operator does this every day.
+    """Make the partitions of the coming days and drop those older than --days. The operator does this by itself.
 
     Example: retinue db retention --days 14 --dsn-file dsn
     """

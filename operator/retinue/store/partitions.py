@@ -4,7 +4,6 @@ Dropping a day takes milliseconds where deleting its rows would take minutes. Ev
 advisory lock, so that two operators, or one that was killed, do no harm.
 """
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from retinue.store.errors import Failure, StoreError
+from retinue.store.errors import StoreError
 from retinue.store.pool import Connection, Database
 from retinue.store.tables import TABLES
 
@@ -59,27 +58,6 @@ async def keep_partitions(
             await _step(database, partial(_drop, table=table, day=day), dropped, postponed, _name(table, day))
         default_rows += await database.run(partial(_clear_default, table=table, oldest=oldest))
     return Upkeep(tuple(created), tuple(dropped), tuple(postponed), default_rows)
-
-
-async def keep_partitions_daily(
-    database: Database,
-    *,
-    retention_days: int,
-    now: Callable[[], datetime],
-    on_pass: Callable[[Upkeep | StoreError], None],
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Do a pass now and every day, sooner after a failed one. Runs until it is cancelled; `on_pass` hears of each."""
-    while True:
-        try:
-            result = await keep_partitions(database, now=now(), retention_days=retention_days)
-        except StoreError as error:
-            pause = 300.0
-            on_pass(error)
-        else:
-            pause = 3_600.0 if result.postponed else 86_400.0
-            on_pass(result)
-        await sleep(pause)
 
 
 async def _step(
@@ -166,10 +144,3 @@ def _name(table: str, day: date) -> str:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-def is_alarming(result: Upkeep | StoreError) -> bool:
-    """Whether somebody should look: rows outside all days, or a pass that failed for more than an absent server."""
-    if isinstance(result, StoreError):
-        return result.failure is not Failure.UNAVAILABLE
-    return result.default_rows > 0
