@@ -169,7 +169,7 @@ def test_a_request_is_measured_with_the_semantic_conventions_names() -> None:
     assert served.revision is not None
     metrics.request(served, served.revision.name, "", 0.3)
     metrics.tokens(served, served.revision.name, Outcome(True, "stop", 11, 3), 0.1, 0.3)
-    text = metrics.text().decode()
+    text = metrics.render()[0].decode()
     labels = f'deployment="helper",namespace="bots",revision="{served.revision.name}"'
     for line in (
         f'gen_ai_server_request_duration_seconds_count{{deployment="helper",error_type="",namespace="bots",'
@@ -190,7 +190,7 @@ def test_series_of_revisions_that_no_route_names_any_more_go_away() -> None:
         metrics.routes_changed(table, before, live=True, at=1.0)
         metrics.request(table.routes["bots/helper"], name, "overloaded", 1.0)
         before = table
-    text = metrics.text().decode()
+    text = metrics.render()[0].decode()
     assert names[0] not in text
     assert names[1] in text
     assert names[2] in text

@@ -18,7 +18,6 @@ Endpoint = Callable[[Scope, Receive, Send, Account], Awaitable[None]]
 
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
-PROMETHEUS: Final = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 CLIENT_GONE: Final = 499
 """What logs and rows say when the client left before there was a status; no client ever sees it."""
 
@@ -118,7 +117,8 @@ class Gateway:
         if scope["method"] not in ("GET", "HEAD"):
             await send_refusal(send, Refusal(405, "method_not_allowed", "only GET is possible here"))
         elif path == "/metrics":
-            await send_bytes(send, 200, self._ledger.metrics.text(), [PROMETHEUS])
+            page, content_type = self._ledger.metrics.render()
+            await send_bytes(send, 200, page, [(b"content-type", content_type.encode())])
         elif (answer := self._health.answer(path, verbose=scope["query_string"].startswith(b"verbose"))) is not None:
             await send_bytes(send, answer[0], answer[1].encode(), [(b"content-type", b"text/plain; charset=utf-8")])
         else:

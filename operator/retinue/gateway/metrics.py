@@ -1,4 +1,4 @@
-"""The gateway's Prometheus metrics, in an own registry, with the GenAI semantic-convention names where they exist.
+"""The gateway's Prometheus metrics, in its own registry, with the GenAI semantic-convention names where they exist.
 
 Labels are namespace, deployment and revision: as many series as there are routes. Series of revisions that no route
 names any more are dropped, so that a year of rollouts does not add up.
@@ -6,10 +6,11 @@ names any more are dropped, so that a year of rollouts does not add up.
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram
 
 from retinue.domain.chat_translation import Outcome
 from retinue.domain.routing import Route, RouteTable
+from retinue.observability.metrics import Metrics
 
 SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 FIRST_TOKEN_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -37,7 +38,9 @@ class GatewayMetrics:
     """All metrics of one gateway."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry(auto_describe=True)
+        self._role = Metrics("gateway")
+        self.registry = self._role.registry
+        self.loop_lag = self._role.loop_lag
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request's arrival to its end. error_type is empty for requests that went well.",
@@ -130,9 +133,9 @@ class GatewayMetrics:
             self.token_usage.remove(*key, "input")
             self.token_usage.remove(*key, "output")
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self) -> tuple[bytes, str]:
+        """The page of /metrics and its content type."""
+        return self._role.render()
 
     def _of(self, key: Key) -> _Series:
         series = self._series.get(key)

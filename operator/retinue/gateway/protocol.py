@@ -30,6 +30,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
+        self._in_body = False
+        self._piece = 0
+        """Bytes of the piece that is being parsed, as far as they can belong to a head."""
         self._head_bytes = 0
         self._field_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -47,8 +50,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come; count them while the head is incomplete, whether or not the parser has shown them yet."""
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._piece = 0 if self._in_body else len(data)
+        self._head_bytes += self._piece
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._head_refused = True
@@ -57,23 +60,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         self._begin_head()
-        self._head_bytes = self._field_bytes = 0
+        self._head_bytes, self._piece = self._piece, 0
+        self._field_bytes = 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request line."""
+        self._count(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field is complete."""
-        self._field_bytes += len(name) + len(value)
-        if len(self.headers) >= HEAD_COUNT or self._field_bytes > HEAD_BYTES:
-            self._head_refused = True
-            raise HeadTooLarge
+        self._count(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete; what follows is the next head."""
+        self._in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be understood, and close."""
@@ -86,6 +97,12 @@ class BoundedProtocol(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(line + head + body)
         self.transport.close()
+
+    def _count(self, size: int) -> None:
+        self._field_bytes += size
+        if len(self.headers) >= HEAD_COUNT or self._field_bytes > HEAD_BYTES:
+            self._head_refused = True
+            raise HeadTooLarge
 
     def _begin_head(self) -> None:
         self._in_head = True

@@ -29,6 +29,7 @@ from retinue.gateway.upstream import Upstream
 from retinue.gateway.usage import usage_writer
 from retinue.gateway.watching import watch_objects
 from retinue.kube.cache import Cache
+from retinue.observability.lag import measure_lag
 from retinue.observability.logging import configure
 from retinue.resources.platform import PlatformConfig
 
@@ -54,7 +55,7 @@ class _Server(uvicorn.Server):
 def main(settings: GatewaySettings | None = None) -> None:
     """Run the gateway until SIGTERM or SIGINT. Raises SystemExit with code 1 if it cannot start."""
     settings = settings or GatewaySettings()
-    configure(settings.log_level)
+    configure("gateway", settings.log_level)
     stop = asyncio.Event()
 
     async def run() -> None:
@@ -102,6 +103,7 @@ async def serve(
         usage_writer(settings, metrics, health) as writer,
         Upstream(Balancer(), credential, connect_seconds=settings.connect_seconds) as upstream,
         _background("routes", feed.run(), health),
+        _background("lag", measure_lag(metrics.loop_lag), health),
         _background("watches", watch_objects(cache, platform, settings.kubeconfig, health), health),
     ):
         ledger = Ledger(metrics, writer)

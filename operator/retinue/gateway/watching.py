@@ -6,10 +6,9 @@ from typing import Final
 import structlog
 
 from retinue.gateway.health import Health
-from retinue.kube.aio import connect
+from retinue.kube.aio import NoCluster, connect
 from retinue.kube.cache import Cache
 from retinue.kube.client import KubeClient
-from retinue.kube.errors import ApiError
 from retinue.kube.listwatch import ListWatch
 from retinue.kube.resources import ASSISTANT_DEPLOYMENT, ASSISTANT_REVISION, ENDPOINT_SLICE, MODEL_SERVER
 from retinue.resources.platform import PlatformConfig
@@ -47,8 +46,8 @@ async def _connected(kubeconfig: str | None) -> KubeClient:
     while True:
         try:
             return await connect(kubeconfig, None)
-        except ApiError as error:
-            log.warning("kubernetes_not_configured", error=error.reason)
+        except NoCluster as error:
+            log.warning("kubernetes_not_configured", error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
 
