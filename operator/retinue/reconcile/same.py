@@ -100,6 +100,10 @@ def _same_list(wanted: list[Any], live: Any, owned: Fields, field: str) -> bool:
             theirs = next((item for item in live if _has_keys(item, keys)), None)
             if ours is None or theirs is None:
                 return False
+            if not fields:
+                # An item that is owned as a whole, for example an owner reference.
+                matched += _equal(ours, theirs, field)
+                continue
             # The key fields are owned with their defaults even where the applied item left them out.
             inner = {part: sub for part, sub in fields.items() if part[2:] not in keys or part[2:] in ours}
             matched += _same_struct(ours, theirs, inner or {".": {}}, field)

@@ -69,10 +69,23 @@ def stored_storage(live: Object) -> Storage:
 def _claim_templates(storage: Storage) -> list[Object]:
     if storage.ephemeral:
         return []
-    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage.size}}}
+    spec: Object = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage.size}},
+        "volumeMode": "Filesystem",
+    }
     if storage.storage_class_name is not None:
         spec["storageClassName"] = storage.storage_class_name
-    return [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": MODELS_VOLUME}, "spec": spec}]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": MODELS_VOLUME},
+            "spec": spec,
+            # What the API server would fill in: the list is owned as a whole, so a gap in it would look like a change.
+            "status": {"phase": "Pending"},
+        }
+    ]
 
 
 def _pod(server: ModelServer, profile: Profile, platform: PlatformConfig, ephemeral_size: str | None) -> Object:
