@@ -115,24 +115,11 @@ class Release:
         with self.forwarded(f"service/{self.name}-gateway", "http") as port:
             yield f"http://127.0.0.1:{port}"
 
-    def sql(self, statement: str) -> str:
-        """Rows of a query on the embedded database, as psql prints them."""
+    def sql(self, statement: str, *, bare: bool = False) -> str:
+        """Rows of a query on the embedded database, as psql prints them; `bare`: values only."""
         pod = f"{self.name}-postgres-0"
-        shell = [
-            "psql",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            "retinue",
-            "-d",
-            "retinue",
-            "-X",
-            "-q",
-            "-P",
-            "pager=off",
-            "-c",
-            statement,
-        ]
+        flags = ["-X", "-q", "-P", "pager=off", *(["-t", "-A"] if bare else []), "-c", statement]
+        shell = ["psql", "-h", "127.0.0.1", "-U", "retinue", "-d", "retinue", *flags]
         inner = 'PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") exec "$@"'
         return self.kubectl("-n", self.namespace, "exec", pod, "--", "sh", "-c", inner, "psql", *shell)
 
@@ -181,6 +168,12 @@ def testbed_values(registry: str, **more: Any) -> Object:
         "postgres": {"embedded": {"resources": small, "storage": {"size": "512Mi"}}},
     }
     return merged(values, more)
+
+
+def quick_values(registry: str) -> Object:
+    """Values of the tests: quick probes, and an unused model server goes after two seconds."""
+    health = {"probeSeconds": 1, "generateSeconds": 5, "rowSeconds": 2}
+    return testbed_values(registry, models={"unusedSeconds": 2}, health=health)
 
 
 def merged(base: Object, more: Object) -> Object:

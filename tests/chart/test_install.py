@@ -10,10 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from installing import install_values
 from testbed.errors import TestbedError
 from testbed.model_registry import ModelRegistry
-from testbed.release import Release, condition, is_ready, until
+from testbed.release import Release, condition, is_ready, quick_values, until
 
 pytestmark = [pytest.mark.chart, pytest.mark.timeout(900)]
 
@@ -97,7 +96,7 @@ def test_a_stream_ends_with_its_usage(gateway: tuple[str, str]) -> None:
 def test_health_and_usage_rows_reach_postgres(helper: Release, gateway: tuple[str, str]) -> None:
     assert ask(*gateway).status_code == 200
     for table in ("pod_health", "deployment_health", "usage"):
-        until(lambda t=table: int(helper.sql(f"\\t on\nselect count(*) from {t}").split()[-1]) > 0, f"rows in {table}")
+        until(lambda t=table: helper.sql(f"select count(*) from {t}", bare=True).strip() != "0", f"rows in {table}")
 
 
 def test_applying_the_same_again_changes_nothing(helper: Release) -> None:
@@ -180,7 +179,7 @@ def test_two_assistants_on_one_model_share_its_pod(helper: Release) -> None:
 def test_an_upgrade_that_edits_a_profile_rolls_its_pods(helper: Release, node_registry: ModelRegistry) -> None:
     wait_ready(helper)
     before = set(pods(helper))
-    values = install_values(node_registry)
+    values = quick_values(node_registry.address)
     values["profiles"][0]["slots"] = 3
     helper.install(values)
     until(lambda: len(pods(helper)) == 1 and not set(pods(helper)) & before, "a new pod with three slots")
@@ -213,7 +212,7 @@ def test_uninstalling_keeps_assistants_and_a_new_install_serves_them(
     assert [a["metadata"]["name"] for a in helper.objects("assistants", BOTS)]
     assert not helper.objects("deployments", helper.namespace)
     until(lambda: not _exists(helper, "namespace", helper.models_namespace), "the models namespace gone", 120)
-    helper.install(install_values(node_registry))
+    helper.install(quick_values(node_registry.address))
     helper.kubectl("apply", "-f", str(EXAMPLES / "quickstart" / "deployment.yaml"))
     wait_ready(helper)
 

@@ -7,7 +7,7 @@ import typer
 
 from retinue.cli.cluster import Access, ContextOption, KubeconfigOption, NamespaceOption, list_all, run
 from retinue.cli.exits import USAGE, CommandError
-from retinue.cli.screen import age, console
+from retinue.cli.screen import age, aligned, console
 
 if TYPE_CHECKING:
     from retinue.kube.client import KubeClient, Object, Resource
@@ -94,7 +94,6 @@ def _print(
 
     import yaml
 
-    screen = console()
     for obj in objects:
         obj.get("metadata", {}).pop("managedFields", None)
         obj.setdefault("apiVersion", resource.api_version)
@@ -110,25 +109,24 @@ def _print(
     elif not objects:
         console(stderr=True).print(f"No {resource.plural} here. All namespaces: retinue get {resource.plural} -A")
     else:
-        screen.print(_table(resource, objects, wide=output == "wide", show_namespace=show_namespace, now=now))
+        for line in aligned(_rows(resource, objects, wide=output == "wide", show_namespace=show_namespace, now=now)):
+            print(line)
 
 
-def _table(resource: "Resource", objects: "list[Object]", *, wide: bool, show_namespace: bool, now: float) -> Any:
-    from rich.table import Table
-
+def _rows(
+    resource: "Resource", objects: "list[Object]", *, wide: bool, show_namespace: bool, now: float
+) -> list[list[str]]:
     model = next(m for m in custom_kinds() if resource.kind == m.kind)
     columns = [c for c in model.columns if wide or not c.wide]
-    table = Table(box=None, pad_edge=False)
-    for heading in [*(["NAMESPACE"] if show_namespace else []), "NAME", *(c.name.upper() for c in columns)]:
-        table.add_column(heading, overflow="fold")
+    rows = [[*(["NAMESPACE"] if show_namespace else []), "NAME", *(c.name.upper() for c in columns)]]
     for obj in sorted(objects, key=lambda o: (o["metadata"].get("namespace", ""), o["metadata"]["name"])):
         cells = [obj["metadata"].get("namespace", "")] if show_namespace else []
         cells.append(obj["metadata"]["name"])
         for column in columns:
             value = at_path(obj, column.path)
             cells.append(age(value, now) if column.type == "date" else "" if value is None else str(value))
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    return rows
 
 
 def at_path(obj: Any, path: str) -> Any:

@@ -66,3 +66,9 @@ def age(timestamp: str | None, now: float) -> str:
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as lines with aligned columns, never broken, as kubectl prints them: good for scripts and people."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

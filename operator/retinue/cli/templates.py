@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from retinue.cli.cluster import Access, ContextOption, KubeconfigOption, NamespaceOption, run
-from retinue.cli.screen import console, icon
+from retinue.cli.screen import aligned, console, icon
 
 app = typer.Typer(help="Presets: AssistantTemplates that come with retinue.", no_args_is_help=True)
 
@@ -16,16 +16,11 @@ def list_presets() -> None:
 
     Example: retinue templates list
     """
-    from rich.table import Table
-
     from retinue.domain.presets import all_presets
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("NAME", "CATEGORY", "DESCRIPTION"):
-        table.add_column(heading)
-    for preset in all_presets():
-        table.add_row(preset["metadata"]["name"], preset["spec"]["category"], preset["spec"]["description"])
-    console().print(table)
+    rows = [[p["metadata"]["name"], p["spec"]["category"], p["spec"]["description"]] for p in all_presets()]
+    for line in aligned([["NAME", "CATEGORY", "DESCRIPTION"], *rows]):
+        print(line)
 
 
 @app.command()

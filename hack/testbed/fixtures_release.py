@@ -1,14 +1,13 @@
-"""One release of the chart on the real node, with images built here and models from the testbed's registry."""
+"""pytest fixtures: one release of the chart on the real node, with images built here and models of our registry."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from installing import install_values
 from testbed.cluster import Cluster
 from testbed.images import build_images
 from testbed.model_registry import ModelRegistry
-from testbed.release import Release
+from testbed.release import Release, quick_values
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +29,7 @@ def node_images(node: Cluster) -> Cluster:
 def release(node_images: Cluster, node_registry: ModelRegistry) -> Iterator[Release]:
     """retinue, installed by Helm and ready; an unused model server goes after two seconds."""
     release = Release(node_images.kubeconfig)
-    release.install(install_values(node_registry))
+    release.install(quick_values(node_registry.address))
     yield release
     release.kubectl("delete", "assistantdeployments", "-A", "--all")
     release.uninstall()
