@@ -6,16 +6,17 @@ virtual time. The elector against the real API server is in tests/api/test_lease
 
 import asyncio
 import copy
+import itertools
 import random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import run
 
 from retinue.kube import errors
 from retinue.kube.lease import Elector, Observed, Timing
+from virtual_time import run
 
 pytestmark = pytest.mark.unit
 
@@ -130,7 +131,7 @@ class Process:
 
 def overlaps(processes: list[Process]) -> list[tuple[list[float], list[float]]]:
     spans = sorted(span for process in processes for span in process.spans)
-    return [(a, b) for a, b in zip(spans, spans[1:], strict=False) if b[0] < a[1]]
+    return [(a, b) for a, b in itertools.pairwise(spans) if b[0] < a[1]]
 
 
 def test_the_first_one_leads_and_renews_and_the_second_waits() -> None:

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import run
 
 from retinue.reconcile.queue import Key, Queue, ShutDown
+from virtual_time import run
 
 pytestmark = pytest.mark.unit
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -79,7 +80,7 @@ async def connect(
                 await load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
                 )
-        except (ConfigException, OSError, AttributeError, TypeError) as error:
+        except (ConfigException, OSError, AttributeError, TypeError, yaml.YAMLError) as error:
             where = (
                 "the pod's service account"
                 if inside

@@ -130,6 +130,7 @@ class Actor:
             # Never create on the word of a cache: it may not have heard of the object yet.
             try:
                 live = await self._client.get(resource, key.name, key.namespace or None)
+                self._cache.put(live)
             except errors.NotFound:
                 live = None
         if live is not None:

@@ -87,7 +87,7 @@ class WatchThread:
     def _thread_main(self, main: asyncio.AbstractEventLoop, stop: threading.Event, ended: asyncio.Event) -> None:
         try:
             asyncio.run(self._watch(main, stop))
-        except Exception:  # noqa: BLE001
+        except Exception:
             # Whatever kopf could not live with ends the thread, never the process; the supervisor starts it again.
             log.error("kopf ended", exc_info=True)
         finally:
