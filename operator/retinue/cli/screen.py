@@ -18,6 +18,10 @@ ICONS: Final = {
 """State to (icon, ASCII form for locales without UTF-8, colour)."""
 
 
+PIPE_WIDTH: Final = 240
+"""Columns of what goes into a file or a pipe, where nothing needs to be folded."""
+
+
 def unicode_terminal() -> bool:
     """Whether icons and box lines can be shown."""
     encoding = getattr(sys.stdout, "encoding", None) or locale.getpreferredencoding(False)
@@ -26,7 +30,9 @@ def unicode_terminal() -> bool:
 
 def console(*, stderr: bool = False) -> Console:
     """A console that honours NO_COLOR, pipes and narrow terminals."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty(), no_color="NO_COLOR" in os.environ)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal else PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width, no_color="NO_COLOR" in os.environ)
 
 
 def icon(state: str) -> str:

@@ -1,9 +1,10 @@
 """`retinue status`: one tree from assistants down to model pods, with what each waits for."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from retinue.cli.cluster import Access, ContextOption, KubeconfigOption, NamespaceOption, connected, list_all, run
 from retinue.cli.exits import FALSE, NOT_FOUND, TIMED_OUT, CommandError
@@ -76,11 +77,20 @@ async def look(client: "KubeClient", namespace: str | None, assistant: str | Non
         list_all(client, resources.ASSISTANT_DEPLOYMENT, namespace),
         servers(),
     )
+    wanted = [d for d in deployments if assistant in (None, d["spec"]["assistant"])]
+    used = {n for d in wanted for n in _server_names(d)}
     return Fleet(
         [a for a in assistants if assistant in (None, a["metadata"]["name"])],
-        [d for d in deployments if assistant in (None, d["spec"]["assistant"])],
-        {s["metadata"]["name"]: s for s in found},
+        wanted,
+        {s["metadata"]["name"]: s for s in found if s["metadata"]["name"] in used},
     )
+
+
+def _server_names(deployment: "Object") -> list[str]:
+    """The ModelServer that serves and, if it is another one, the one that is coming."""
+    status = deployment.get("status", {})
+    names = (status.get("modelServer"), status.get("candidate", {}).get("modelServer"))
+    return list(dict.fromkeys(n for n in names if n))
 
 
 def draw(fleet: Fleet) -> "Tree":
@@ -106,8 +116,7 @@ def draw(fleet: Fleet) -> "Tree":
             f"{status.get('activeRevision', '-')}  {status.get('readyReplicas', 0)}/{status.get('replicas', 0)}"
         )
         branch = branches[key].add(_line(deployment, line))
-        candidate = status.get("candidate", {})
-        for name in dict.fromkeys(n for n in (status.get("modelServer"), candidate.get("modelServer")) if n):
+        for name in _server_names(deployment):
             if server := fleet.servers.get(name):
                 _draw_server(branch, server, candidate=name != status.get("modelServer"))
     return root
@@ -131,8 +140,6 @@ def _draw_server(branch: "Tree", server: "Object", *, candidate: bool) -> None:
 
 
 def _line(obj: "Object", text: str) -> str:
-    from rich.markup import escape
-
     state, message = state_of(obj)
     return f"{icon(state)} {text}  [dim]{escape(message)}[/dim]"
 
@@ -153,6 +160,7 @@ def _nothing(namespace: str | None, assistant: str | None) -> str:
 
 
 def _live(access: Access, namespace: str | None, assistant: str | None, *, wait: bool, timeout: float) -> int:
+    """Redraw on a terminal; elsewhere one line per change and the tree at the end."""
     import asyncio
     import time
 
@@ -161,30 +169,47 @@ def _live(access: Access, namespace: str | None, assistant: str | None, *, wait:
     from retinue.kube.errors import ApiError
 
     stop = time.monotonic() + timeout
+    screen = console()
+    said: dict[str, str] = {}
 
-    async def loop() -> int:
-        stalled_since: dict[str, Any] = {}
+    def show(live: Live | None, fleet: Fleet) -> None:
+        if live is not None:
+            live.update(draw(fleet))
+            return
+        for obj in [*fleet.deployments, *fleet.servers.values()]:
+            state, message = state_of(obj)
+            line = f"{obj.get('kind', '')} {obj['metadata']['name']}  {message}".strip()
+            if said.get(obj["metadata"]["uid"]) != line:
+                said[obj["metadata"]["uid"]] = line
+                screen.print(f"{icon(state)} {escape(line)}")
+
+    async def loop(live: Live | None) -> int:
+        stalled_since: dict[str, float] = {}
         async with connected(access) as client:
-            with Live(console=console(), refresh_per_second=5, vertical_overflow="visible") as live:
-                while time.monotonic() < stop:
-                    try:
-                        fleet = await look(client, namespace, assistant)
-                        live.update(draw(fleet))
-                    except ApiError as error:
-                        live.update(f"[red]{error}[/red]")
-                        await asyncio.sleep(1)
-                        continue
-                    if wait and fleet.deployments and _ready(fleet):
-                        return 0
-                    stalled = [o["metadata"]["name"] for o in fleet.deployments if state_of(o)[0] == "bad"]
-                    stalled_since = {n: stalled_since.get(n, time.monotonic()) for n in stalled}
-                    # A stall of a few seconds may be one that a change just applied has already cured.
-                    if wait and any(time.monotonic() - since > 10 for since in stalled_since.values()):
-                        return FALSE
-                    await asyncio.sleep(0.5)
+            while time.monotonic() < stop:
+                try:
+                    fleet = await look(client, namespace, assistant)
+                except ApiError as error:
+                    console(stderr=True).print(f"[red]{escape(str(error))}[/red]")
+                    await asyncio.sleep(1)
+                    continue
+                show(live, fleet)
+                if wait and fleet.deployments and _ready(fleet):
+                    if live is None:
+                        screen.print(draw(fleet))
+                    return 0
+                stalled = [o["metadata"]["name"] for o in fleet.deployments if state_of(o)[0] == "bad"]
+                stalled_since = {n: stalled_since.get(n, time.monotonic()) for n in stalled}
+                # A stall of a few seconds may be one that a change just applied has already cured.
+                if wait and any(time.monotonic() - since > 10 for since in stalled_since.values()):
+                    return FALSE
+                await asyncio.sleep(0.5)
         return TIMED_OUT if wait else 0
 
     try:
-        return asyncio.run(loop())
+        if not screen.is_terminal:
+            return asyncio.run(loop(None))
+        with Live(console=screen, refresh_per_second=5, vertical_overflow="visible") as live:
+            return asyncio.run(loop(live))
     except KeyboardInterrupt:
         return 0
