@@ -61,10 +61,11 @@ esac
 [ "${1:-postgres}" = postgres ] || exec "$@"
 
 mkdir -p "$PGDATA"
+# A kubelet that applies fsGroup gives the group write access; the server refuses such a folder.
+chmod 0700 "$PGDATA" 2>/dev/null || true
 if [ "$(id -u)" = 0 ]; then
   mkdir -p /var/run/postgresql
   chown -R postgres:postgres "$PGDATA" /var/run/postgresql
-  chmod 0700 "$PGDATA"
   exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"
 fi
 
