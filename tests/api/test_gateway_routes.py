@@ -210,6 +210,20 @@ def test_pods_come_and_go_with_their_endpoint_slices(stage: Stage) -> None:
     stage.cluster.kubectl("-n", MODELS_NAMESPACE, "delete", "endpointslice", f"{name}-x")
 
 
+def test_a_gateway_of_listed_namespaces_serves_only_those(stage: Stage) -> None:
+    stage.serve(stage.revision("Be brief."), stage.server())
+    stage.until(200)
+    gateway = stage.gateway
+    gateway.stop()
+    gateway.platform["namespaces"] = ["default", stage.namespace]
+    gateway.start()
+    stage.until(200)
+    gateway.stop()
+    gateway.platform["namespaces"] = ["default"]
+    gateway.start()
+    assert stage.ask().status_code == 404
+
+
 def test_requests_are_answered_while_the_api_server_is_away_and_after_a_restart_without_it(stage: Stage) -> None:
     first, second, server = stage.revision("Be brief."), stage.revision("Be kind."), stage.server()
     stage.serve(first, server)

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
 from retinue.domain.chat_translation import Outcome
 from retinue.domain.records import Usage
 from retinue.domain.routing import Route
+from retinue.gateway.access_log import AccessLog
 from retinue.gateway.metrics import GatewayMetrics
 
 
@@ -29,6 +28,7 @@ class Ledger:
         self,
         metrics: GatewayMetrics,
         usage: UsageSink | None,
+        log: AccessLog,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -36,7 +36,7 @@ class Ledger:
         self.clock = clock
         self._usage = usage
         self._now = now
-        self._log = structlog.get_logger("retinue.gateway.access")
+        self._log = log
 
     def open(self, api: str) -> "Account":
         """The account of a request that begins now."""
@@ -44,7 +44,7 @@ class Ledger:
 
     def settle(self, account: "Account") -> None:
         """Write down what is known. Called exactly once per account."""
-        total = self.clock() - account.began
+        total, at = self.clock() - account.began, self._now()
         outcome, route = account.outcome, account.route
         first = account.first_token - account.began if account.first_token is not None else None
         self.metrics.answered(account.api, account.status, account.error)
@@ -54,46 +54,25 @@ class Ledger:
                 self.metrics.tokens(route, revision, outcome, first, total)
             self.metrics.request(route, revision, account.error, total)
             if self._usage is not None:
-                self._usage.put(self._row(account, route, first, total))
-        self._log.info(
-            "request",
-            request_id=account.request_id,
-            api=account.api,
-            namespace=route.namespace if route else "",
-            deployment=route.deployment if route else "",
-            revision=account.revision_name,
-            pod=account.pod,
-            stream=account.stream,
-            status=account.status,
-            error=account.error,
-            finish_reason=outcome.finish_reason,
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
-            first_token_ms=_ms(first) if first is not None else None,
-            total_ms=_ms(total),
-        )
-
-    def _row(self, account: "Account", route: Route, first: float | None, total: float) -> Usage:
-        outcome, revision = account.outcome, route.revision
-        return Usage(
-            request_id=account.request_id,
-            at=self._now(),
-            namespace=route.namespace,
-            deployment=route.deployment,
-            revision=account.revision_name,
-            model=revision.model if revision else "",
-            model_digest=revision.model_digest if revision else "",
-            pod=account.pod,
-            api=account.api,
-            stream=account.stream,
-            status=account.status,
-            error=account.error,
-            finish_reason=outcome.finish_reason,
-            prompt_tokens=outcome.prompt_tokens,
-            completion_tokens=outcome.completion_tokens,
-            queue_ms=_ms(account.queued_seconds()),
-            first_token_ms=_ms(first) if first is not None else None,
-            total_ms=_ms(total),
+                self._usage.put(_row(account, route, at, first, total))
+        self._log.write(
+            at,
+            {
+                "request_id": account.request_id,
+                "api": account.api,
+                "namespace": route.namespace if route else "",
+                "deployment": route.deployment if route else "",
+                "revision": account.revision_name,
+                "pod": account.pod,
+                "stream": account.stream,
+                "status": account.status,
+                "error": account.error,
+                "finish_reason": outcome.finish_reason,
+                "prompt_tokens": outcome.prompt_tokens,
+                "completion_tokens": outcome.completion_tokens,
+                "first_token_ms": _ms(first) if first is not None else None,
+                "total_ms": _ms(total),
+            },
         )
 
 
@@ -143,6 +122,30 @@ class Account:
             return 0.0
         busy = (self.outcome.load_ns + self.outcome.prompt_ns + self.outcome.eval_ns) / 1e9
         return max(0.0, self.upstream_ended - self.asked - busy)
+
+
+def _row(account: Account, route: Route, at: datetime, first: float | None, total: float) -> Usage:
+    outcome, revision = account.outcome, route.revision
+    return Usage(
+        request_id=account.request_id,
+        at=at,
+        namespace=route.namespace,
+        deployment=route.deployment,
+        revision=account.revision_name,
+        model=revision.model if revision else "",
+        model_digest=revision.model_digest if revision else "",
+        pod=account.pod,
+        api=account.api,
+        stream=account.stream,
+        status=account.status,
+        error=account.error,
+        finish_reason=outcome.finish_reason,
+        prompt_tokens=outcome.prompt_tokens,
+        completion_tokens=outcome.completion_tokens,
+        queue_ms=_ms(account.queued_seconds()),
+        first_token_ms=_ms(first) if first is not None else None,
+        total_ms=_ms(total),
+    )
 
 
 def _ms(seconds: float) -> float:

@@ -88,10 +88,15 @@ class GatewayMetrics:
             registry=self.registry,
         )
         self._series: dict[Key, _Series] = {}
+        self._http: dict[tuple[str, int, str], Counter] = {}
 
     def answered(self, api: str, status: int, error: str) -> None:
         """Count one request of any kind."""
-        self.http.labels(api, str(status), error).inc()
+        key = (api, status, error)
+        child = self._http.get(key)
+        if child is None:
+            child = self._http[key] = self.http.labels(api, str(status), error)
+        child.inc()
 
     def request(self, route: Route, revision: str, error: str, seconds: float) -> None:
         """Observe the end of a request that had a route."""

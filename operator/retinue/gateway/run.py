@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ import uvloop
 import yaml
 from pydantic import ValidationError
 
+from retinue.gateway.access_log import AccessLog
 from retinue.gateway.account import Ledger
 from retinue.gateway.app import Gateway
 from retinue.gateway.balance import Balancer
@@ -106,7 +108,7 @@ async def serve(
         _background("lag", measure_lag(metrics.loop_lag), health),
         _background("watches", watch_objects(cache, platform, settings.kubeconfig, health), health),
     ):
-        ledger = Ledger(metrics, writer)
+        ledger = Ledger(metrics, writer, AccessLog(sys.stderr))
         chat = ChatCompletions(feed.table, upstream, ledger, _limits(settings))
         app = Gateway(
             routes=feed.table,
