@@ -52,6 +52,9 @@ class OperatorRig:
         self.models = str(platform["modelsNamespace"])
         self.platform = platform
         self.kubeconfig = str(cluster.kubeconfig)
+        """Through which the operator reaches the API server; a test may put a fault proxy in between."""
+        self.environment: dict[str, str] = {}
+        """More environment variables of the operator."""
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self.log = folder / "operator.log"
@@ -82,6 +85,7 @@ class OperatorRig:
             "RETINUE_PLATFORM_FILE": str(file),
             "RETINUE_OPERATOR_KUBECONFIG": self.kubeconfig,
             "RETINUE_OPERATOR_LISTEN": f"127.0.0.1:{self.port}",
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -95,6 +99,11 @@ class OperatorRig:
     async def kill(self) -> None:
         """Ends the process with SIGKILL."""
         await self._end(signal.SIGKILL)
+
+    def strike(self) -> None:
+        """SIGKILL now, from any thread; `kill` still has to take the process in."""
+        if self._process is not None and self._process.returncode is None:
+            os.kill(self._process.pid, signal.SIGKILL)
 
     async def _end(self, number: int) -> int | None:
         process, self._process = self._process, None
