@@ -71,16 +71,18 @@ def pod_statuses(pods: Sequence[PodView], before: Sequence[PodStatus]) -> tuple[
 
 def _pod_status(pod: PodView, before: PodStatus | None) -> PodStatus:
     agent = pod.agent
+    # The kubelet may know of readiness before the operator asks the agent again; what it said before is over then.
+    served = {"phase": "Ready", "loaded": True} if pod.ready else {}
     if not pod.asked:
         known = before or PodStatus(name=pod.name)
-        return known.model_copy(update={"ready": pod.ready})
+        return known.model_copy(update={"ready": pod.ready, **served})
     if agent is None:
         return PodStatus(name=pod.name, ready=pod.ready, phase="Unreachable" if pod.address else None)
     return PodStatus(
         name=pod.name,
         ready=pod.ready,
-        phase=agent.phase[:32],
-        loaded=agent.loaded,
+        phase="Ready" if pod.ready else agent.phase[:32],
+        loaded=agent.loaded or pod.ready,
         processor=next((p for p in Processor if p.value == agent.processor), None),
         vram_bytes=agent.vram_bytes,
     )
