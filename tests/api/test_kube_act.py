@@ -140,9 +140,11 @@ async def test_every_change_of_a_wanted_value_is_seen(stage: Stage) -> None:
         for path in _leaves(obj):
             if path[0] in ("apiVersion", "kind") or path[:2] in (("metadata", "name"), ("metadata", "namespace")):
                 continue
-            for new in ("changed", None):
-                if already_applied(_changed(obj, path, new), live):
-                    missed.append((obj["kind"], path, "removed" if new is None else "changed"))
+            missed += [
+                (obj["kind"], path, "removed" if new is None else "changed")
+                for new in ("changed", None)
+                if already_applied(_changed(obj, path, new), live)
+            ]
     # To leave out what the server fills in with the same value is no change.
     defaults = {"protocol", "apiVersion"}
     assert [m for m in missed if not (m[2] == "removed" and m[1][-1] in defaults)] == []

@@ -3,12 +3,11 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from builders import make_assistant, make_model_server
-from real_client import client_of, config_map, manifest
+from real_client import client_of, config_map, kubeconfig_with_token, manifest
 from retinue.kube import errors
 from retinue.kube.aio import NoCluster, connect
 from retinue.kube.crds import wait_for_crds
@@ -180,25 +179,7 @@ async def test_a_rotated_token_is_read_again_when_the_old_one_is_refused(
 
     token_file = tmp_path / "token"
     token_file.write_text(token())
-    config: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "it",
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "clusters": [
-            {
-                "name": "it",
-                "cluster": {
-                    "server": control_plane.url,
-                    "certificate-authority": str(control_plane.certs.authority.cert),
-                },
-            }
-        ],
-        "users": [{"name": "it", "user": {"tokenFile": str(token_file)}}],
-    }
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(json.dumps(config))
-    client = await connect(str(kubeconfig))
+    client = await connect(kubeconfig_with_token(control_plane, token_file))
     try:
         me = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"

@@ -108,6 +108,9 @@ class _Role:
 
 
 def _reduce_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if event.get("logger") == "asyncio":
+        # The further lines are reprs of tasks and futures, with the text of their exceptions.
+        event["event"] = str(event.get("event", "")).partition("\n")[0]
     found = event.pop("exc_info", None)
     event.pop("stack_info", None)
     info = _exc_info(found)

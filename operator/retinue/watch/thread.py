@@ -13,6 +13,7 @@ from typing import Any
 import kopf
 import structlog
 
+from retinue.kube import errors
 from retinue.kube.aio import AioKubeClient, Credentials
 from retinue.kube.cache import Cache
 from retinue.kube.client import Object, Resource
@@ -22,6 +23,7 @@ BACKOFF_SECONDS = 1.0
 BACKOFF_MAX_SECONDS = 60.0
 STEADY_SECONDS = 300.0
 """A run that lasted so long begins a new series of back-offs."""
+SERVED_SECONDS = 2.0
 LOGIN_SECONDS = 20.0
 JOIN_SECONDS = 10.0
 
@@ -66,6 +68,7 @@ class WatchThread:
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
+            await self._until_served()
             ended = asyncio.Event()
             stop = threading.Event()
             thread = threading.Thread(target=self._thread_main, args=(loop, stop, ended), name="kopf", daemon=True)
@@ -83,6 +86,27 @@ class WatchThread:
             delay = min(BACKOFF_MAX_SECONDS, self._backoff * 2.0 ** max(0, failures - 1))
             log.error("watching ended and is started again", retry_seconds=delay, restarts=self.restarts)
             await asyncio.sleep(delay)
+
+    async def _until_served(self) -> None:
+        """Waits until the API server serves every kind: kopf looks only once and would then watch nothing for ever."""
+        told = ""
+        while (problem := await self._unserved()) is not None:
+            if problem != told:
+                log.warning("watching cannot begin yet", cause=problem)
+                told = problem
+            await asyncio.sleep(SERVED_SECONDS)
+
+    async def _unserved(self) -> str | None:
+        for version in {resource.api_version for resource in self._resources}:
+            try:
+                served = await self._client.request("GET", f"/apis/{version}" if "/" in version else f"/api/{version}")
+            except errors.ApiError as error:
+                return error.summary
+            names = {one["name"] for one in served.get("resources", [])}
+            for resource in self._resources:
+                if resource.api_version == version and resource.plural not in names:
+                    return f"{resource.plural} of {version} are not served"
+        return None
 
     def _thread_main(self, main: asyncio.AbstractEventLoop, stop: threading.Event, ended: asyncio.Event) -> None:
         try:

@@ -4,8 +4,9 @@ from typing import Final
 
 import kopf
 
-ERROR_BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 60, 60, 60)
-"""Seconds between tries: 5.4 minutes in all, so that an API server upgrade does not end the watching thread."""
+ERROR_BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, *(20,) * 15)
+"""Seconds between tries: 5.5 minutes in all, so that an API server upgrade does not end the watching thread, and never
+so long that its return goes unnoticed."""
 
 
 def tune(settings: kopf.OperatorSettings) -> None:
