@@ -114,7 +114,9 @@ class AgentRig:
     async def chatting(self, tokens: int) -> AsyncIterator[aiohttp.ClientResponse]:
         """A chat of which the first bytes have arrived; leaving the context leaves the agent."""
         headers = {"Authorization": f"Bearer {CREDENTIAL}"}
-        request = chat_request("Count from one to a thousand.", tokens)
+        # The model would stop by itself after some dozen tokens; the schema does not let it.
+        schema = {"type": "array", "items": {"type": "integer"}, "minItems": 2000}
+        request = {**chat_request("Count from one to a thousand.", tokens), "format": schema}
         async with self.session.post(self.url + "/api/chat", json=request, headers=headers) as reply:
             assert reply.status == 200, await reply.read()
             await reply.content.readany()

@@ -1,12 +1,13 @@
 """How an agent gets its model, on a real Ollama 0.24 and a real registry: pulls, moved tags, restarts, refusals."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent_rig import CONSTANTS, MODEL, AgentRig
-from retinue.ollama.client import OllamaClient
+from retinue.ollama.client import OllamaClient, new_session
 from testbed.model_registry import ModelRegistry
 from testbed.ollama_server import OllamaServer
 
@@ -81,6 +82,30 @@ async def test_a_pull_that_breaks_is_resumed_where_it_was(
         await agent.phase("Ready")
     ranges = [line.split()[2] for line in model_registry.blob_requests() if len(line.split()) > 2]
     assert any(not part.startswith(("bytes=0-", "-")) for part in ranges), ranges
+
+
+async def test_unreadable_notes_of_an_interrupted_pull_are_named(
+    own_ollama: OllamaServer, model_registry: ModelRegistry, tmp_path: Path
+) -> None:
+    """What a node that loses power leaves behind; Ollama never gets over it by itself."""
+    name = pull_name(model_registry)
+    model_registry.slow_blobs(20_000_000)
+    async with new_session() as session:
+        pull = OllamaClient(session, own_ollama.url).pull(name, insecure=True)
+        async with contextlib.aclosing(pull) as lines:
+            async for progress in lines:
+                if progress.completed_bytes > 1_000_000:
+                    break
+    own_ollama.kill()
+    (note,) = own_ollama.models.glob("blobs/*-partial-0")
+    note.write_bytes(b"")
+    model_registry.resume_blobs()
+    own_ollama.start()
+    async with AgentRig(tmp_path, ollama=own_ollama.url, digest=model_registry.digest(MODEL), pull_name=name) as agent:
+        failed = await agent.phase("Failed", "PullDamaged")
+        assert "claim" in failed.message
+        note.unlink()
+        await agent.phase("Ready")
 
 
 async def test_a_pull_that_stands_still_is_stopped_and_tried_again(

@@ -125,6 +125,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "DiskFull": "a ModelServer keeps its volume size: use a profile with a larger storage.size",
     "RegistryUnreachable": "check the host in modelRegistries, its `insecure`, and that model pods may reach it",
     "RegistryDenied": "the registry refused the pull: it has to allow anonymous pulls from model pods",
+    "PullDamaged": "an interrupted pull left files that Ollama cannot read: delete the pod's claim and the pod",
     "NotEnoughMemory": "use a profile with more memory, or a smaller runner.numCtx",
     "LoadFailed": "see the log of the ollama container",
     "OllamaHung": "Ollama does not answer requests; its container is restarted by its liveness probe",

@@ -107,6 +107,15 @@ class PullStalled(PullFailed):
     reason = "PullStalled"
 
 
+class PullDamaged(PullFailed):
+    """Ollama cannot read its own notes about an interrupted pull (a node that lost power, a disk that was full).
+
+    It then fails the same way for ever, and nothing in its API removes the notes.
+    """
+
+    reason = "PullDamaged"
+
+
 class AgentUnreachable(OllamaError):
     """The agent of a model pod did not answer in time or at all."""
 
@@ -142,6 +151,7 @@ _NETWORK = (
     "server gave http response to https client",
 )
 _PULL_UNKNOWN = ("pull model manifest: file does not exist", "manifest unknown", "model not found")
+_PULL_DAMAGED = ("eof", "unexpected eof", "unexpected end of json input")
 _PULL_DENIED = ("unauthorized", "access denied", "401:", "403:")
 
 
@@ -170,6 +180,8 @@ def from_pull(message: str) -> OllamaError:
     text = message.lower()
     if any(part in text for part in _DISK_FULL):
         return DiskFull(message)
+    if text in _PULL_DAMAGED or text.startswith("invalid character"):
+        return PullDamaged(message)
     if any(part in text for part in _PULL_UNKNOWN):
         return ModelUnknown(message)
     if any(part in text for part in _PULL_DENIED):
