@@ -71,9 +71,11 @@ class OperatorRig:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-        await self.client.delete(BY_KIND["Namespace"], self.models)
-        await self.client.close()
+        try:
+            await self.stop()
+            await self.client.delete(BY_KIND["Namespace"], self.models)
+        finally:
+            await self.client.close()
 
     async def start(self) -> None:
         """Starts the process; returns at once."""

@@ -92,6 +92,8 @@ def advance(
         )
         clock = Rollout(started_at=started, deadline_at=started + timedelta(seconds=deadlines.rollout_seconds))
     problem, wait = _clocks(candidate, clock, server, deadlines, now)
+    if problem is not None and active is not None:
+        problem = Problem(problem.reason, f"{problem.message}; {active} is served meanwhile")
     return Step(
         active,
         bound,
@@ -130,6 +132,6 @@ def _clocks(
             return Problem(
                 PROGRESS_DEADLINE_EXCEEDED,
                 f"spec.deadlines.{field_}: {what_}; {server.why_not()}; "
-                "remove the cause or raise the deadline, what served before goes on",
+                "remove the cause or raise the deadline, it is still tried",
             ), None
     return None, (min(part, whole) - now).total_seconds()
