@@ -134,20 +134,25 @@ def test_a_deleted_model_pod_comes_back_without_a_pull(helper: Release, gateway:
 
 def test_a_changed_model_takes_over_without_a_failed_request(helper: Release, gateway: tuple[str, str]) -> None:
     old = deployment(helper)["status"]["modelServer"]
-    stop, statuses = threading.Event(), []
+    stop = threading.Event()
 
-    def keep_asking() -> None:
+    def keep_asking() -> list[int]:
+        statuses = []
         while not stop.is_set():
-            statuses.append(ask(*gateway).status_code)
+            statuses.append(ask(*gateway, max_tokens=1).status_code)
+        return statuses
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        asking = pool.submit(keep_asking)
-        patch(helper, "assistant", "helper", {"model": {"name": "gemma3:270m", "digest": None}})
-        until(lambda: deployment(helper)["status"]["modelServer"] != old, "another model server", 300)
-        wait_ready(helper)
-        until(lambda: not _exists(helper, "modelserver", old), "the old model server gone", 60)
-        stop.set()
-        asking.result()
+        asking = [pool.submit(keep_asking) for _ in range(2)]
+        try:
+            patch(helper, "assistant", "helper", {"model": {"name": "gemma3:270m", "digest": None}})
+            until(lambda: deployment(helper)["status"]["modelServer"] != old, "another model server", 300)
+            wait_ready(helper)
+            until(lambda: not _exists(helper, "modelserver", old), "the old model server gone", 120)
+            assert ask(*gateway, max_tokens=1).status_code == 200
+        finally:
+            stop.set()
+        statuses = [status for future in asking for status in future.result()]
     assert server_of(helper)["spec"]["model"]["name"] == "gemma3:270m"
     assert len(statuses) > 2
     assert set(statuses) == {200}
@@ -185,7 +190,8 @@ def test_an_upgrade_that_edits_a_profile_rolls_its_pods(helper: Release, node_re
     until(lambda: len(pods(helper)) == 1 and not set(pods(helper)) & before, "a new pod with three slots")
     wait_ready(helper)
     (pod,) = pods(helper).values()
-    (ollama,) = [c for c in pod["spec"]["containers"] if c["name"] == "ollama"]
+    containers = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    (ollama,) = [c for c in containers if c["name"] == "ollama"]
     assert {"name": "OLLAMA_NUM_PARALLEL", "value": "3"} in ollama["env"]
 
 
