@@ -59,10 +59,11 @@ async def test_a_frozen_connection_answers_after_the_thaw(postgres: str, postgre
 
 async def test_a_slow_database_outlasts_a_short_timeout(postgres: str, postgres_proxy: TcpFaultProxy) -> None:
     connection = await asyncpg.connect(postgres_proxy.dsn(postgres))
-    postgres_proxy.delay(5)
+    postgres_proxy.delay(1)
     with pytest.raises(TimeoutError):
         await connection.fetchval("SELECT 1", timeout=0.2)
-    connection.terminate()
+    postgres_proxy.delay(0)
+    await connection.close(timeout=20)
 
 
 async def test_a_commit_whose_reply_is_lost_has_happened(postgres: str, postgres_proxy: TcpFaultProxy) -> None:

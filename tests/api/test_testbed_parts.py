@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from testbed.model_registry import ModelRegistry
 from testbed.ollama_server import OllamaServer
 from testbed.postgres_server import PostgresServer
+from testbed.processes import kill_all, marked
 
 pytestmark = pytest.mark.api
 
@@ -71,7 +73,7 @@ async def test_a_frozen_postgres_answers_nothing_until_it_is_thawed() -> None:
         again = await asyncpg.connect(server.dsn())
         assert await again.fetchval("SELECT 1") == 1
         await again.close()
-        connection.terminate()
+        await connection.close(timeout=20)
 
 
 def test_the_models_answer(ollama: OllamaServer) -> None:
@@ -139,6 +141,18 @@ def test_refused_blobs_end_a_pull_with_an_error(model_registry: ModelRegistry) -
     model_registry.refuse_blobs(403)
     with OllamaServer() as server:
         assert "error" in list(pull(server, f"{model_registry.address}/library/smollm2:135m"))[-1]
+
+
+def test_a_registry_of_a_cluster_is_found_by_the_mark_of_the_cluster(tmp_path: Path) -> None:
+    registry = ModelRegistry(cluster_folder=tmp_path).start()
+    assert registry.folder.parent == tmp_path
+    mine = marked(tmp_path)
+    assert len(mine) >= 2
+    kill_all(mine)
+    for url in (f"{registry.url}/v2/", f"{registry.blob_url}/healthz"):
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+    registry.stop()
 
 
 def test_a_deleted_tag_is_unknown(model_registry: ModelRegistry) -> None:
