@@ -15,12 +15,13 @@ from retinue.domain.refusal import Refusal
 from retinue.domain.served_revision import NotServable, ServedRevision, serve_revision
 from retinue.resources.meta import READY
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import ASSISTANT_ARCHIVED, ASSISTANT_INACTIVE
 
 Object = Mapping[str, Any]
 
 AGENT_PORT_NAME: Final = "agent"
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
-INACTIVE_REASONS: Final = frozenset({"AssistantInactive", "AssistantArchived"})
+INACTIVE_REASONS: Final = frozenset({ASSISTANT_INACTIVE, ASSISTANT_ARCHIVED})
 """Reasons of Ready under which a deployment that follows `latest` behaves as suspended."""
 
 

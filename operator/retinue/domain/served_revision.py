@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from retinue.domain.inference import ProfileFields, request_constants
 from retinue.domain.revision import verify_revision
+from retinue.resources.reasons import REVISION_NOT_SUPPORTED
 
 DEFAULT_CLIENT_OVERRIDES: Final = frozenset({"maxTokens", "stop", "seed"})
 """What a client may set where the snapshot says nothing about it."""
@@ -82,7 +83,7 @@ def serve_revision(revision: Mapping[str, Any]) -> ServedRevision:
     snapshot = spec["snapshot"]
     missing = _beyond_this_gateway(snapshot)
     if missing:
-        raise NotServable("RevisionNotSupported", f"it needs what this gateway lacks: {', '.join(missing)}")
+        raise NotServable(REVISION_NOT_SUPPORTED, f"it needs what this gateway lacks: {', '.join(missing)}")
     return _serve(metadata, spec["digest"], snapshot)
 
 

@@ -186,9 +186,11 @@ def _secret(name: str, path: Path) -> SecretFile:
 
 def _listen(settings: GatewaySettings) -> socket.socket:
     host, port = settings.host, settings.port
+    if not host and socket.has_dualstack_ipv6():
+        # The kernel may know IPv6 and still have it switched off.
+        with contextlib.suppress(OSError):
+            return socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     try:
-        if host == "::" and socket.has_dualstack_ipv6():
-            return socket.create_server((host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:

@@ -11,8 +11,8 @@ class GatewaySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RETINUE_GATEWAY_", frozen=True, populate_by_name=True)
 
-    listen: str = "0.0.0.0:8080"
-    """Address and port of the only listener; `[::]:8080` for both IP families, port 0 for any free one."""
+    listen: str = ":8080"
+    """Address and port of the only listener. Without an address: all of them, IPv6 and IPv4; port 0: any free one."""
     platform_file: Path = Field(default=Path("/etc/retinue/platform.yaml"), validation_alias="RETINUE_PLATFORM_FILE")
     """What the platform team decided: profiles, external servers, namespaces."""
     kubeconfig: str | None = None
@@ -51,13 +51,13 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def _has_a_port(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"RETINUE_GATEWAY_LISTEN: {value!r} is not <address>:<port>, for example 0.0.0.0:8080")
+        if (":" in host and not host.startswith("[")) or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"RETINUE_GATEWAY_LISTEN: {value!r} is not [<address>]:<port>, for example :8080")
         return value
 
     @property
     def host(self) -> str:
-        """Address part of `listen`."""
+        """Address part of `listen`, empty for all addresses."""
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
