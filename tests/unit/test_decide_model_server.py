@@ -193,6 +193,15 @@ def test_the_word_of_an_agent_becomes_a_condition_with_what_to_do(reason: str, s
     assert [e.reason for e in plan.events] == ([reason] if stalled else [])
 
 
+def test_a_model_that_cannot_be_loaded_is_on_disk_all_the_same() -> None:
+    broken = AgentView("Failed", "LoadFailed", "no such tensor", on_disk=True)
+    plan = decide_model_server(observed(pod(agent=broken), children=rolled_out()), NOW)
+    found = conditions(plan)
+    assert found["ModelPresent"][0] == "True"
+    assert found["ModelMatched"][0] == "True"
+    assert found["Warm"][0] == "False"
+
+
 def test_a_moved_tag_on_a_new_pod_does_not_hide_behind_old_ones() -> None:
     moved = pod("x-1", agent=AgentView("Failed", "TagMoved", "other digest"))
     plan = decide_model_server(

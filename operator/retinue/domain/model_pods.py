@@ -21,6 +21,8 @@ class AgentView:
     reason: str = ""
     message: str = ""
     digest: str = ""
+    on_disk: bool = False
+    """Its disk holds the wanted digest, whatever became of the model after that."""
     completed_bytes: int | None = None
     """Bytes of a running pull; None: no pull is running."""
     total_bytes: int = 0
@@ -57,7 +59,8 @@ class PodView:
     @property
     def present(self) -> bool:
         """The model is on its disk. A Ready pod has it by definition, even if its agent cannot be asked from here."""
-        return self.ready or (self.agent is not None and self.agent.phase in AFTER_PULL)
+        agent = self.agent
+        return self.ready or (agent is not None and (agent.on_disk or agent.phase in AFTER_PULL))
 
 
 def pod_view(pod: Object, agent: AgentView | None = None, *, asked: bool = True) -> PodView:

@@ -12,6 +12,7 @@ from retinue.kube import errors
 from retinue.kube.client import Object
 from retinue.kube.resources import NODE, PERSISTENT_VOLUME_CLAIM
 from retinue.ollama.agent_client import AgentStatus
+from retinue.ollama.names import same_digest
 from retinue.reconcile.health import Probe
 from retinue.reconcile.world import BY_SERVER, World
 from retinue.resources.meta import WARM
@@ -43,6 +44,7 @@ def agent_view(report: AgentStatus) -> AgentView:
         reason=report.reason,
         message=report.message,
         digest=report.digest,
+        on_disk=same_digest(report.digest, report.wanted_digest),
         completed_bytes=pull.completed_bytes if pull is not None else None,
         total_bytes=pull.total_bytes if pull is not None else 0,
         pull_started=_time(pull.started_at) if pull is not None else None,
