@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from generate import crds, presets, reference
+from generate import conditions, crds, presets, reference
 from generate.files import Files, difference, stale, write
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATORS = (crds, presets, reference)
+GENERATORS = (conditions, crds, presets, reference)
 
 
 def generated() -> tuple[Files, dict[str, str]]:

@@ -4,16 +4,10 @@ import re
 
 import pytest
 
-from retinue.domain.model_name import (
-    HOST_NOT_LISTED,
-    MODEL_NAME_INVALID,
-    ModelName,
-    Resolved,
-    parse,
-    resolve,
-)
+from retinue.domain.model_name import ModelName, Resolved, parse, resolve
 from retinue.domain.violation import Violation
 from retinue.resources.platform import ModelRegistry
+from retinue.resources.reasons import MODEL_NAME_INVALID, MODEL_REGISTRY_NOT_ALLOWED
 from retinue.resources.v1alpha1.content import MODEL_NAME_PATTERN
 
 pytestmark = pytest.mark.unit
@@ -65,7 +59,7 @@ def test_a_name_with_a_listed_host_is_pulled_as_written() -> None:
 def test_a_host_that_is_not_listed_is_refused_with_what_is_allowed() -> None:
     found = resolve("evil.example/me/llama", [OLLAMA, OTHER])
     assert isinstance(found, Violation)
-    assert (found.reason, found.field) == (HOST_NOT_LISTED, "spec.model.name")
+    assert (found.reason, found.field) == (MODEL_REGISTRY_NOT_ALLOWED, "spec.model.name")
     assert "registry.ollama.ai, models.example.com" in str(found)
     assert "ask the platform team" in str(found)
 

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from builders import make_revision, make_snapshot
 from retinue.domain.canonical import canonical_json
-from retinue.domain.revision import (
-    DIGEST_INVALID,
-    SCHEMA_TOO_NEW,
-    build_revision_object,
-    digest_of,
-    revision_name,
-    same_content,
-    verify_revision,
-)
+from retinue.domain.revision import build_revision_object, digest_of, revision_name, same_content, verify_revision
+from retinue.resources.reasons import DIGEST_INVALID, DIGEST_VALID, SCHEMA_TOO_NEW
 from retinue.resources.v1alpha1.assistantrevision import AssistantRevision, Provenance
 
 pytestmark = pytest.mark.unit
@@ -131,7 +124,7 @@ def test_provenance_and_labels_are_not_hashed() -> None:
 
 def test_an_untouched_revision_is_valid() -> None:
     check = verify_revision(make_revision())
-    assert (check.ok, check.reason, check.message) == (True, "DigestValid", "")
+    assert (check.ok, check.reason, check.message) == (True, DIGEST_VALID, "")
 
 
 def test_a_revision_with_fields_of_the_future_keeps_its_digest() -> None:

@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import make_template
-from retinue.domain.template import (
-    TEMPLATE_INVALID,
-    VARIABLE_INVALID,
-    VARIABLE_MISSING,
-    VARIABLE_UNKNOWN,
-    render,
-    validate_template,
-    variable_values,
-)
+from retinue.domain.template import render, validate_template, variable_values
+from retinue.resources.reasons import TEMPLATE_INVALID, VARIABLE_INVALID, VARIABLE_MISSING, VARIABLE_UNKNOWN
 from retinue.resources.v1alpha1.assistant import VariableValue
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate, AssistantTemplateSpec, Variable
 

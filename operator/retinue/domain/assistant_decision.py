@@ -14,7 +14,6 @@ from retinue.domain.conditions import FALSE, TRUE, UNKNOWN, Finding, Problem, me
 from retinue.domain.model_name import resolve
 from retinue.domain.plan import Delete, Plan
 from retinue.domain.revision import (
-    DIGEST_CONFLICT,
     MADE_BY_OPERATOR,
     build_revision_object,
     build_snapshot,
@@ -23,18 +22,30 @@ from retinue.domain.revision import (
     same_content,
     verify_revision,
 )
-from retinue.domain.snapshot import CONFIG_MAP_NOT_FOUND, TEMPLATE_NOT_FOUND
 from retinue.domain.transitions import events_of
 from retinue.domain.violation import Violation, summary
 from retinue.resources.meta import LABEL_MADE_BY, MODEL_RESOLVED
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import (
+    ARCHIVED,
+    CONFIG_MAP_NOT_FOUND,
+    DIGEST_CONFLICT,
+    DIGEST_GIVEN,
+    DIGEST_RESOLVED,
+    DRAFT,
+    INACTIVE,
+    MAKING_REVISION,
+    MODEL_NAME_INVALID,
+    MODEL_RESOLVING,
+    REVISION_CREATED,
+    TEMPLATE_NOT_FOUND,
+)
 from retinue.resources.v1alpha1.assistant import Assistant, AssistantStatus, Lifecycle, ResolvedModel
 from retinue.resources.v1alpha1.assistantrevision import Provenance
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate
 
 Object = dict[str, Any]
 
-MODEL_NOT_RESOLVED: Final = "ModelNotResolved"
 CONFIG_MAP_SECONDS: Final = 60.0
 """Seconds between two reads of the ConfigMaps that an Assistant names: the operator does not watch ConfigMaps."""
 LOOKUP_SECONDS: Final = 60.0
@@ -133,7 +144,7 @@ def _decide(observed: ObservedAssistant, now: datetime) -> _Draft:
     known = _digest(observed)
     if choice is None or known is None:
         return _resolving(observed, keep, choice.name if choice is not None else "")
-    how = "DigestGiven" if choice.digest is not None else "DigestResolved"
+    how = DIGEST_GIVEN if choice.digest is not None else DIGEST_RESOLVED
     model = ResolvedModel(name=choice.name, digest=known, generation=generation)
     resolved = Finding(MODEL_RESOLVED, TRUE, how, f"{choice.name} is {known}")
     return _revised(observed, replace(keep, model=model), known, resolved)
@@ -141,18 +152,21 @@ def _decide(observed: ObservedAssistant, now: datetime) -> _Draft:
 
 def _resting(lifecycle: Lifecycle, before: AssistantStatus) -> tuple[Finding, ...]:
     """Nothing is made: the Assistant does what its spec says."""
-    said = {
-        Lifecycle.DRAFT: "no revision is made until spec.lifecycle is Active",
-        Lifecycle.INACTIVE: "no revision is made and deployments of `latest` serve nothing until it is Active again",
-        Lifecycle.ARCHIVED: "no revision is ever made again and deployments of `latest` serve nothing",
+    reason, said = {
+        Lifecycle.DRAFT: (DRAFT, "no revision is made until spec.lifecycle is Active"),
+        Lifecycle.INACTIVE: (
+            INACTIVE,
+            "no revision is made and deployments of `latest` serve nothing until it is Active again",
+        ),
+        Lifecycle.ARCHIVED: (ARCHIVED, "no revision is ever made again and deployments of `latest` serve nothing"),
     }[lifecycle]
     known = before.condition(MODEL_RESOLVED)
     resolved = (
         Finding(MODEL_RESOLVED, known.status, known.reason, known.message)
         if known is not None
-        else Finding(MODEL_RESOLVED, UNKNOWN, lifecycle.value)
+        else Finding(MODEL_RESOLVED, UNKNOWN, reason)
     )
-    return (*ready(lifecycle.value, said), resolved)
+    return (*ready(reason, said), resolved)
 
 
 def _content(observed: ObservedAssistant, digest: str) -> Object | list[Violation]:
@@ -167,7 +181,7 @@ def _preflight(observed: ObservedAssistant) -> Problem | None:
     choice = effective_model(observed.assistant.spec, observed.template)
     if choice is not None:
         where = resolve(choice.name, observed.platform.model_registries)
-        if isinstance(where, Violation) and (choice.digest is None or where.reason != "ModelNameInvalid"):
+        if isinstance(where, Violation) and (choice.digest is None or where.reason != MODEL_NAME_INVALID):
             return Problem(where.reason, str(where))
     return None
 
@@ -193,13 +207,13 @@ def _resolving(observed: ObservedAssistant, keep: _Draft, name: str) -> _Draft:
         return replace(keep, findings=findings, requeue=LOOKUP_SECONDS)
     if found is None:
         findings = (
-            *working("ModelResolving", f"asking the registry for {name}"),
-            Finding(MODEL_RESOLVED, UNKNOWN, "ModelResolving"),
+            *working(MODEL_RESOLVING, f"asking the registry for {name}"),
+            Finding(MODEL_RESOLVED, UNKNOWN, MODEL_RESOLVING),
         )
         return replace(keep, findings=findings, requeue=1.0)
     findings = (
-        *working("MakingRevision", f"{name} is {found}"),
-        Finding(MODEL_RESOLVED, TRUE, "DigestResolved", f"{name} is {found}"),
+        *working(MAKING_REVISION, f"{name} is {found}"),
+        Finding(MODEL_RESOLVED, TRUE, DIGEST_RESOLVED, f"{name} is {found}"),
     )
     recorded = ResolvedModel(name=name, digest=found, generation=observed.assistant.metadata.generation)
     return replace(keep, findings=findings, model=recorded)
@@ -222,7 +236,7 @@ def _revised(observed: ObservedAssistant, keep: _Draft, digest: str, resolved: F
     name = wanted["metadata"]["name"]
     stored = next((r for r in observed.revisions if r["metadata"]["name"] == name), None)
     if stored is None:
-        findings = (*ready("RevisionCreated", name), resolved)
+        findings = (*ready(REVISION_CREATED, name), resolved)
         return replace(keep, findings=findings, revision=name, ordinal=None, apply=(wanted,))
     if not same_content(stored, wanted["spec"]["digest"]):
         problem = Problem(
@@ -236,7 +250,7 @@ def _revised(observed: ObservedAssistant, keep: _Draft, digest: str, resolved: F
         problem = Problem(check.reason, f"AssistantRevision {name}: {check.message}")
         return replace(keep, findings=(*problem.findings(), resolved))
     ordinal = _ordinal(observed, name)
-    findings = (*ready("RevisionCreated", f"r{ordinal} ({name})" if ordinal is not None else name), resolved)
+    findings = (*ready(REVISION_CREATED, f"r{ordinal} ({name})" if ordinal is not None else name), resolved)
     return replace(keep, findings=findings, revision=name, ordinal=ordinal)
 
 

@@ -23,6 +23,15 @@ from retinue.domain.server_view import ServerView, view_of
 from retinue.domain.transitions import events_of
 from retinue.resources.meta import AVAILABLE, LABEL_DEPLOYMENT
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import (
+    MODEL_SERVER_CONFLICT,
+    NO_READY_POD,
+    NOTHING_ACTIVE,
+    PODS_STARTING,
+    ROLLOUT_IN_PROGRESS,
+    SCALED_TO_ZERO,
+    SERVING,
+)
 from retinue.resources.v1alpha1.assistant import Assistant
 from retinue.resources.v1alpha1.assistantdeployment import AssistantDeployment, AssistantDeploymentStatus
 from retinue.resources.v1alpha1.modelserver import ModelServer
@@ -136,7 +145,7 @@ def _name_taken(wanted: Wanted, server: ModelServer | None) -> Problem | None:
     if server is None or server.spec.key == wanted.server.key:
         return None
     return Problem(
-        "ModelServerConflict",
+        MODEL_SERVER_CONFLICT,
         f"ModelServer {wanted.server_name} exists with another key; delete it if nobody needs it",
     )
 
@@ -148,7 +157,7 @@ def _rolling(step: Step, server: ServerView) -> tuple[Finding, ...]:
     going = f"{step.candidate.change_class.value} to {step.candidate.revision}" if step.candidate is not None else ""
     if server.stalled:
         return Problem(server.reason, f"{going}: {server.why_not()}").findings()
-    return working(server.reason or "RolloutInProgress", f"{going}: {server.why_not()}")
+    return working(server.reason or ROLLOUT_IN_PROGRESS, f"{going}: {server.why_not()}")
 
 
 def _serving(observed: ObservedDeployment, server: ServerView) -> tuple[Finding, ...]:
@@ -158,28 +167,28 @@ def _serving(observed: ObservedDeployment, server: ServerView) -> tuple[Finding,
         raise TypeError("a deployment without a wanted revision cannot be serving it")
     revision = f"{observed.revision_label} ({observed.wanted.revision})".lstrip()
     if replicas == 0:
-        return ready("ScaledToZero", f"{revision} is active; spec.replicas is 0, so requests get 503")
+        return ready(SCALED_TO_ZERO, f"{revision} is active; spec.replicas is 0, so requests get 503")
     if server.serves(replicas):
-        return ready("Serving", f"{revision} on {replicas} of {replicas} wanted pods of {server.name}")
+        return ready(SERVING, f"{revision} on {replicas} of {replicas} wanted pods of {server.name}")
     counted = f"{min(server.ready_replicas, replicas)} of {replicas} wanted pods are Ready; {server.why_not()}"
     if server.stalled:
         return Problem(server.reason, counted).findings()
-    return working(server.reason or "PodsStarting", counted)
+    return working(server.reason or PODS_STARTING, counted)
 
 
 def _side_findings(observed: ObservedDeployment, step: Step) -> tuple[Finding, ...]:
     """Available and ModelMatched: about what users reach now, whatever becomes of the rollout."""
     if step.model_server is None or step.active_revision is None:
-        return (Finding(AVAILABLE, FALSE, "NothingActive", "no revision has become active yet"),)
+        return (Finding(AVAILABLE, FALSE, NOTHING_ACTIVE, "no revision has become active yet"),)
     bound = view_of(step.model_server, observed.servers.get(step.model_server))
     matched = (bound.matched,) if bound.matched is not None else ()
     if observed.pause is not None:
         return (Finding(AVAILABLE, FALSE, observed.pause.reason, observed.pause.message), *matched)
     if observed.deployment.spec.replicas == 0:
-        return (Finding(AVAILABLE, FALSE, "ScaledToZero", "spec.replicas is 0"), *matched)
+        return (Finding(AVAILABLE, FALSE, SCALED_TO_ZERO, "spec.replicas is 0"), *matched)
     if bound.serves(1):
-        return (Finding(AVAILABLE, TRUE, "Serving", f"{step.active_revision} on {bound.name}"), *matched)
-    return (Finding(AVAILABLE, FALSE, "NoReadyPod", bound.why_not()), *matched)
+        return (Finding(AVAILABLE, TRUE, SERVING, f"{step.active_revision} on {bound.name}"), *matched)
+    return (Finding(AVAILABLE, FALSE, NO_READY_POD, bound.why_not()), *matched)
 
 
 def _counts(observed: ObservedDeployment, step: Step) -> dict[str, int]:

@@ -9,15 +9,23 @@ from retinue.domain.names import model_server_name, model_server_spec
 from retinue.domain.revision import verify_revision
 from retinue.resources.meta import API_VERSION, LABEL_MANAGED_BY, MANAGED_BY, READY, RECONCILING, STALLED
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import (
+    ASSISTANT_ARCHIVED,
+    ASSISTANT_INACTIVE,
+    ASSISTANT_IS_DRAFT,
+    ASSISTANT_NOT_FOUND,
+    ASSISTANT_STALLED,
+    EXTERNAL_SERVER_UNKNOWN,
+    PROFILE_NOT_ALLOWED,
+    REVISION_NOT_FOUND,
+    REVISION_OF_ANOTHER_ASSISTANT,
+    SUSPENDED,
+    WAITING_FOR_REVISION,
+)
 from retinue.resources.v1alpha1.assistant import Assistant, Lifecycle
 from retinue.resources.v1alpha1.assistantdeployment import AssistantDeployment, Mode, Sharing
 from retinue.resources.v1alpha1.content import Model, Runner
 from retinue.resources.v1alpha1.modelserver import ModelServerSpec
-
-ASSISTANT_NOT_FOUND: Final = "AssistantNotFound"
-REVISION_NOT_FOUND: Final = "RevisionNotFound"
-PROFILE_NOT_ALLOWED: Final = "ProfileNotAllowed"
-EXTERNAL_SERVER_UNKNOWN: Final = "ExternalServerUnknown"
 
 MISSING: Final = frozenset({ASSISTANT_NOT_FOUND, REVISION_NOT_FOUND})
 """Reasons that end by themselves when objects were applied in another order; they get patience."""
@@ -42,12 +50,12 @@ def mode_of(deployment: AssistantDeployment) -> Mode:
 def pause_of(deployment: AssistantDeployment, assistant: Assistant | None) -> Problem | None:
     """Why nothing shall run now although the deployment exists, or None. Not a failure: somebody asked for it."""
     if deployment.spec.suspend:
-        return Problem("Suspended", "spec.suspend is true: no pod is wanted and requests get 503; set it to false")
+        return Problem(SUSPENDED, "spec.suspend is true: no pod is wanted and requests get 503; set it to false")
     if mode_of(deployment) is Mode.LATEST and assistant is not None:
         lifecycle = assistant.spec.lifecycle
         if lifecycle in (Lifecycle.INACTIVE, Lifecycle.ARCHIVED):
             return Problem(
-                f"Assistant{lifecycle.value}",
+                ASSISTANT_INACTIVE if lifecycle is Lifecycle.INACTIVE else ASSISTANT_ARCHIVED,
                 f"spec.source.latest: Assistant {assistant.name} is {lifecycle.value}, so nothing is served; "
                 + ("set its spec.lifecycle to Active" if lifecycle is Lifecycle.INACTIVE else "pin a revision instead"),
             )
@@ -74,17 +82,17 @@ def wanted_revision(deployment: AssistantDeployment, assistant: Assistant | None
         return assistant.status.latest_revision
     if assistant.spec.lifecycle is Lifecycle.DRAFT:
         return Problem(
-            "AssistantIsDraft",
+            ASSISTANT_IS_DRAFT,
             f"spec.source.latest: Assistant {assistant.name} is a Draft and has no revision; "
             "set its spec.lifecycle to Active",
             waits=True,
         )
     stuck = assistant.status.condition(STALLED)
     if stuck is not None:
-        return Problem("AssistantStalled", f"Assistant {assistant.name} is Stalled ({stuck.reason}): {stuck.message}")
+        return Problem(ASSISTANT_STALLED, f"Assistant {assistant.name} is Stalled ({stuck.reason}): {stuck.message}")
     known = assistant.status.condition(RECONCILING) or assistant.status.condition(READY)
     said = f": {known.message}" if known is not None and known.message else ""
-    return Problem("WaitingForRevision", f"Assistant {assistant.name} has no revision yet{said}", waits=True)
+    return Problem(WAITING_FOR_REVISION, f"Assistant {assistant.name} has no revision yet{said}", waits=True)
 
 
 def wanted_of(
@@ -108,7 +116,7 @@ def wanted_of(
     spec = revision["spec"]
     if spec["assistant"] != deployment.spec.assistant:
         return Problem(
-            "RevisionOfAnotherAssistant",
+            REVISION_OF_ANOTHER_ASSISTANT,
             f"spec.source.revision: {revision_name} is a revision of Assistant {spec['assistant']}, "
             f"not of {deployment.spec.assistant}; name one of its revisions",
         )

@@ -1,13 +1,12 @@
 """Which environment and team a namespace is: labels of the platform team, never fields of a tenant's object."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from retinue.domain.conditions import Problem
 from retinue.domain.names import pool_name
 from retinue.resources.meta import DEFAULT_TEAM, LABEL_ENVIRONMENT, LABEL_TEAM
-
-ENVIRONMENT_UNKNOWN: Final = "EnvironmentUnknown"
+from retinue.resources.reasons import ENVIRONMENT_UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

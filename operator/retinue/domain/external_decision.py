@@ -5,13 +5,28 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from retinue.domain.conditions import FALSE, TRUE, UNKNOWN, Finding, Problem, merge, ready
-from retinue.domain.deployment_target import EXTERNAL_SERVER_UNKNOWN
 from retinue.domain.model_status import Demand, users_of
 from retinue.domain.modelserver_decision import removal, unused_since, wanted_replicas
 from retinue.domain.plan import Plan
 from retinue.domain.transitions import events_of
 from retinue.resources.meta import MODEL_MATCHED, MODEL_PRESENT, WARM
 from retinue.resources.platform import ExternalServer, PlatformConfig
+from retinue.resources.reasons import (
+    ASKING,
+    DIGEST_DIFFERS,
+    DIGEST_MATCHES,
+    EXTERNAL_SERVER_READY,
+    EXTERNAL_SERVER_UNKNOWN,
+    EXTERNAL_SERVER_UNREACHABLE,
+    LOADED,
+    MODEL_UNKNOWN,
+    NOT_LOADED,
+    NOT_ON_DISK,
+    NOT_PRESENT_YET,
+    NOT_REACHABLE,
+    ON_DISK,
+    WARMING,
+)
 from retinue.resources.v1alpha1.content import Model
 from retinue.resources.v1alpha1.modelserver import ModelServer, ModelServerStatus
 
@@ -62,7 +77,7 @@ def decide_external(observed: ObservedExternal, now: datetime) -> Plan:
     problem = _problem(observed)
     # A server of somebody else counts as as many pods as are wanted of it.
     serving = wanted if problem is None else 0
-    main = ready("ExternalServerReady", _serves(observed)) if problem is None else problem.findings()
+    main = ready(EXTERNAL_SERVER_READY, _serves(observed)) if problem is None else problem.findings()
     findings = (*main, *_model_findings(observed))
     status = ModelServerStatus(
         observed_generation=generation,
@@ -99,21 +114,21 @@ def _problem(observed: ObservedExternal) -> Problem | None:
             "move the deployments with spec.runtime.externalServer, or list it again in externalServers",
         )
     if view is None:
-        return Problem("Asking", f"external server {name} is being asked", waits=True)
+        return Problem(ASKING, f"external server {name} is being asked", waits=True)
     if not view.reachable:
         return Problem(
-            "ExternalServerUnreachable",
+            EXTERNAL_SERVER_UNREACHABLE,
             f"external server {name} does not answer ({view.error}); start it, or correct its url in externalServers",
             waits=True,
         )
     if not view.digest:
         return Problem(
-            "ModelUnknown",
+            MODEL_UNKNOWN,
             f"external server {name} has no model {model.name}; run `ollama pull {model.name}` there",
         )
     if view.digest != model.digest:
         return Problem(
-            "DigestDiffers",
+            DIGEST_DIFFERS,
             f"model {model.name} on external server {name} is {view.digest}, the revision wants {model.digest}; "
             "pull the wanted model there, or make a new revision",
         )
@@ -121,24 +136,24 @@ def _problem(observed: ObservedExternal) -> Problem | None:
         reason, message = view.token_error
         return Problem(reason, f"external server {name} gave no token of {model.name}: {message}", waits=True)
     if not view.warm:
-        return Problem("Warming", f"external server {name} loads {model.name}", waits=True)
+        return Problem(WARMING, f"external server {name} loads {model.name}", waits=True)
     return None
 
 
 def _model_findings(observed: ObservedExternal) -> tuple[Finding, ...]:
     view, model = observed.view, observed.server.spec.model
     if view is None or not view.reachable:
-        return tuple(Finding(kind, UNKNOWN, "NotReachable") for kind in (MODEL_PRESENT, MODEL_MATCHED, WARM))
+        return tuple(Finding(kind, UNKNOWN, NOT_REACHABLE) for kind in (MODEL_PRESENT, MODEL_MATCHED, WARM))
     return (
-        Finding(MODEL_PRESENT, TRUE, "OnDisk") if view.digest else Finding(MODEL_PRESENT, FALSE, "NotOnDisk"),
+        Finding(MODEL_PRESENT, TRUE, ON_DISK) if view.digest else Finding(MODEL_PRESENT, FALSE, NOT_ON_DISK),
         _matched(view, model),
-        Finding(WARM, TRUE, "Loaded") if view.warm else Finding(WARM, FALSE, "NotLoaded"),
+        Finding(WARM, TRUE, LOADED) if view.warm else Finding(WARM, FALSE, NOT_LOADED),
     )
 
 
 def _matched(view: ExternalView, model: Model) -> Finding:
     if not view.digest:
-        return Finding(MODEL_MATCHED, UNKNOWN, "NotPresentYet")
+        return Finding(MODEL_MATCHED, UNKNOWN, NOT_PRESENT_YET)
     if view.digest == model.digest:
-        return Finding(MODEL_MATCHED, TRUE, "DigestMatches")
-    return Finding(MODEL_MATCHED, FALSE, "DigestDiffers", f"found {view.digest}")
+        return Finding(MODEL_MATCHED, TRUE, DIGEST_MATCHES)
+    return Finding(MODEL_MATCHED, FALSE, DIGEST_DIFFERS, f"found {view.digest}")

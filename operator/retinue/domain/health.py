@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from retinue.domain.inference import request_constants
 from retinue.resources.meta import AVAILABLE, LABEL_MODEL_SERVER, READY, RECONCILING, STALLED
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import NO_PODS
 
 Object = Mapping[str, Any]
 
@@ -226,7 +227,7 @@ def derive(facts: DeploymentFacts, pods: Sequence[PodState]) -> DeploymentState:
     elif fine:
         ready, reason = True, ""
     else:
-        ready, reason = False, next((pod.reason for pod in pods if pod.reason), "NoPods")
+        ready, reason = False, next((pod.reason for pod in pods if pod.reason), NO_PODS)
     return DeploymentState(
         ready=ready,
         reason=reason,

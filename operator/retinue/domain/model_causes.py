@@ -6,31 +6,49 @@ from typing import Final
 
 from retinue.domain.conditions import Problem
 from retinue.domain.model_pods import PodView
+from retinue.resources.reasons import (
+    DISK_FULL,
+    LOAD_FAILED,
+    MODEL_INVALID,
+    MODEL_UNKNOWN,
+    NODE_LOST,
+    NOT_ENOUGH_MEMORY,
+    NOT_SUPPORTED,
+    OLLAMA_TOO_OLD,
+    OLLAMA_UNREACHABLE,
+    PODS_STARTING,
+    PULL_DAMAGED,
+    PULL_DEADLINE_EXCEEDED,
+    PULL_FAILED,
+    PULL_STALLED,
+    PULLING,
+    REGISTRY_DENIED,
+    REGISTRY_UNREACHABLE,
+    TAG_MOVED,
+)
 from retinue.resources.v1alpha1.content import Model
 from retinue.resources.v1alpha1.modelserver import Pull
 
-TAG_MOVED: Final = "TagMoved"
-"""The name means another model by now than when the revision was made."""
-
 _STUCK: Final = {
     TAG_MOVED: "make a new revision (any change of the Assistant), or push the old model again under its name",
-    "DiskFull": "raise storage.size of the profile and delete the ModelServer's claims, or choose another profile in "
+    DISK_FULL: "raise storage.size of the profile and delete the ModelServer's claims, or choose another profile in "
     "spec.runtime.profile",
-    "ModelUnknown": "correct spec.model.name of the Assistant, or push the model to the registry",
-    "ModelInvalid": "correct spec.model.name of the Assistant",
-    "NotSupported": "choose a model that can generate text",
-    "RegistryDenied": "make the model public, or give the registry credentials",
-    "NotEnoughMemory": "raise the memory of the profile, or choose a smaller model or runner.numCtx",
-    "OllamaTooOld": "raise the image of the profile",
+    MODEL_UNKNOWN: "correct spec.model.name of the Assistant, or push the model to the registry",
+    MODEL_INVALID: "correct spec.model.name of the Assistant",
+    NOT_SUPPORTED: "choose a model that can generate text",
+    REGISTRY_DENIED: "make the model public, or give the registry credentials",
+    NOT_ENOUGH_MEMORY: "raise the memory of the profile, or choose a smaller model or runner.numCtx",
+    OLLAMA_TOO_OLD: "raise the image of the profile",
 }
 """Reasons of an agent that do not go away by themselves, and what to do about them."""
 
 _HEALING: Final = {
-    "PullFailed": "it is tried again by itself",
-    "PullStalled": "it is tried again by itself",
-    "RegistryUnreachable": "it is tried again by itself; check modelRegistries of the chart and the network",
-    "LoadFailed": "it is tried again by itself; see `kubectl logs -c ollama` of the pod",
-    "OllamaUnreachable": "see `kubectl logs -c ollama` of the pod",
+    PULL_FAILED: "it is tried again by itself",
+    PULL_STALLED: "it is tried again by itself",
+    PULL_DAMAGED: "it is tried again by itself; if it stays, delete the pod's claim and the pod",
+    REGISTRY_UNREACHABLE: "it is tried again by itself; check modelRegistries of the chart and the network",
+    LOAD_FAILED: "it is tried again by itself; see `kubectl logs -c ollama` of the pod",
+    OLLAMA_UNREACHABLE: "see `kubectl logs -c ollama` of the pod",
 }
 
 
@@ -53,7 +71,7 @@ def cause_of(
     lost = next((pod for pod in pods if pod.node_lost_since is not None), None)
     if lost is not None:
         return Problem(
-            "NodeLost", f"pod {lost.name}: its node {lost.node} is NotReady; it is replaced after 5 min", waits=True
+            NODE_LOST, f"pod {lost.name}: its node {lost.node} is NotReady; it is replaced after 5 min", waits=True
         )
     return _progress(pods, wanted, pull, model)
 
@@ -77,7 +95,7 @@ def _pull_overdue(pull: Pull | None, model: Model, now: datetime) -> Problem | N
     if pull is None or pull.deadline_at is None or now < pull.deadline_at:
         return None
     return Problem(
-        "PullDeadlineExceeded",
+        PULL_DEADLINE_EXCEEDED,
         f"model {model.name} has not arrived within spec.deadlines.pullSeconds ({percent(pull)}); "
         "check the registry and the network, or raise the deadline; the pull goes on",
     )
@@ -94,8 +112,8 @@ def _progress(pods: Sequence[PodView], wanted: int, pull: Pull | None, model: Mo
     ready = sum(pod.ready for pod in pods)
     counted = f"{ready} of {wanted} pods Ready"
     if pull is not None:
-        return Problem("Pulling", f"pulling {model.name}: {percent(pull)}; {counted}", waits=True)
+        return Problem(PULLING, f"pulling {model.name}: {percent(pull)}; {counted}", waits=True)
     phases = sorted({pod.agent.phase for pod in pods if pod.agent is not None and not pod.ready and not pod.leaving})
     if phases and phases != ["Ready"]:
         return Problem(phases[0], f"{phases[0].lower()} {model.name}; {counted}", waits=True)
-    return Problem("PodsStarting", counted, waits=True)
+    return Problem(PODS_STARTING, counted, waits=True)

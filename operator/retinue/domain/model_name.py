@@ -7,13 +7,12 @@ from typing import Final
 
 from retinue.domain.violation import Violation
 from retinue.resources.platform import ModelRegistry
+from retinue.resources.reasons import MODEL_NAME_INVALID, MODEL_REGISTRY_NOT_ALLOWED
 
 DEFAULT_NAMESPACE: Final = "library"
 DEFAULT_TAG: Final = "latest"
 OLLAMA_HOST: Final = "registry.ollama.ai"
 """The host that Ollama itself puts in front of a name without one."""
-HOST_NOT_LISTED: Final = "ModelRegistryNotAllowed"
-MODEL_NAME_INVALID: Final = "ModelNameInvalid"
 _PART = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}$")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$")
 
@@ -93,7 +92,7 @@ def resolve(name: str, registries: Sequence[ModelRegistry], *, field: str = "spe
     if registry is None:
         listed = ", ".join(r.host for r in registries) or "none"
         return Violation(
-            HOST_NOT_LISTED,
+            MODEL_REGISTRY_NOT_ALLOWED,
             field,
             f"the registry {parsed.host or '(default)'} is not allowed here (allowed: {listed})",
             "use an allowed registry, or ask the platform team to add it to modelRegistries of the chart",

@@ -6,6 +6,19 @@ from datetime import datetime
 from typing import Any, Final
 
 from retinue.domain.conditions import Problem
+from retinue.resources.reasons import (
+    CONTAINER_CRASHES,
+    CONTAINER_NOT_STARTED,
+    IMAGE_PULL_FAILED,
+    OUT_OF_MEMORY,
+    POD_NOT_CREATED,
+    POD_REFUSED,
+    POD_SECURITY_REFUSED,
+    QUOTA_EXCEEDED,
+    SCHEDULER_ERROR,
+    SCHEDULING_GATED,
+    UNSCHEDULABLE,
+)
 
 Object = dict[str, Any]
 
@@ -86,11 +99,15 @@ def pod_view(pod: Object, agent: AgentView | None = None, *, asked: bool = True)
 def _scheduling(pod: str, condition: Object) -> Problem | None:
     if condition.get("status") != "False":
         return None
-    reason = condition.get("reason") or "Unschedulable"
+    reason, said = condition.get("reason") or UNSCHEDULABLE, condition.get("message", "")
+    if reason == SCHEDULER_ERROR:
+        # The scheduler's own mishap (it lost a race for the claim, a plug-in failed): no lack of room, no advice.
+        return Problem(reason, f"pod {pod} is not placed yet: {said}; the scheduler tries again by itself", waits=True)
+    if reason == SCHEDULING_GATED:
+        return Problem(reason, f"pod {pod} is held back: {said}; see its spec.schedulingGates", waits=True)
     return Problem(
-        "Unschedulable" if reason in ("Unschedulable", "SchedulerError") else reason,
-        f"pod {pod} fits on no node: {condition.get('message', '')}; "
-        "add capacity, or choose another profile in spec.runtime.profile",
+        UNSCHEDULABLE,
+        f"pod {pod} fits on no node: {said}; add capacity, or choose another profile in spec.runtime.profile",
         waits=True,
     )
 
@@ -106,14 +123,14 @@ def _waiting(pod: str, status: Object) -> Problem | None:
         where = f"pod {pod}, container {container.get('name')}"
         if reason in _IMAGE_REASONS:
             return Problem(
-                "ImagePullFailed",
+                IMAGE_PULL_FAILED,
                 f"{where}: image {container.get('image')} cannot be pulled ({reason}: {message}); "
                 "correct the image in the chart's values, or make it reachable from the nodes",
                 waits=True,
             )
         if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
             return Problem(
-                "ContainerNotStarted", f"{where}: {reason}: {message}; see `kubectl describe pod {pod}`", waits=True
+                CONTAINER_NOT_STARTED, f"{where}: {reason}: {message}; see `kubectl describe pod {pod}`", waits=True
             )
         if reason == "CrashLoopBackOff":
             last = (container.get("lastState") or {}).get("terminated") or {}
@@ -124,7 +141,7 @@ def _waiting(pod: str, status: Object) -> Problem | None:
                 else f"see `kubectl logs {pod} -c {container.get('name')} --previous`"
             )
             return Problem(
-                "OutOfMemory" if ended == "OOMKilled" else "ContainerCrashes",
+                OUT_OF_MEMORY if ended == "OOMKilled" else CONTAINER_CRASHES,
                 f"{where} ended with {ended} (exit code {last.get('exitCode')}); {action}",
                 waits=True,
             )
@@ -142,15 +159,15 @@ def refused_pods(events: Sequence[Object]) -> Problem | None:
     message = str(max(failures, key=_seen).get("message") or "")
     text = message.lower()
     if "exceeded quota" in text:
-        return Problem("QuotaExceeded", f"{message}; raise the ResourceQuota of the models namespace, or need less")
+        return Problem(QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota of the models namespace, or need less")
     if "violates podsecurity" in text:
         return Problem(
-            "PodSecurityRefused",
+            POD_SECURITY_REFUSED,
             f"{message}; the profile asks for more than the namespace's Pod Security level allows: correct the profile",
         )
     if "forbidden" in text or "denied" in text:
-        return Problem("PodRefused", f"{message}; an admission rule of the models namespace refuses model pods")
-    return Problem("PodNotCreated", f"{message}", waits=True)
+        return Problem(POD_REFUSED, f"{message}; an admission rule of the models namespace refuses model pods")
+    return Problem(POD_NOT_CREATED, f"{message}", waits=True)
 
 
 def _seen(event: Object) -> str:

@@ -6,9 +6,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from retinue.domain.conditions import FALSE, TRUE, UNKNOWN, Finding, whole_seconds
-from retinue.domain.model_causes import TAG_MOVED
 from retinue.domain.model_pods import PodView
 from retinue.resources.meta import MODEL_MATCHED, MODEL_PRESENT, WARM
+from retinue.resources.reasons import (
+    DIGEST_MATCHES,
+    LOADED,
+    NO_PODS,
+    NOT_LOADED,
+    NOT_ON_DISK,
+    NOT_PRESENT_YET,
+    ON_DISK,
+    TAG_MOVED,
+)
 from retinue.resources.v1alpha1.assistantdeployment import Deadlines
 from retinue.resources.v1alpha1.modelserver import PodStatus, Processor, Pull, User
 
@@ -93,7 +102,7 @@ def model_findings(pods: Sequence[PodView], wanted: int) -> tuple[Finding, ...]:
     staying = [pod for pod in pods if not pod.leaving]
     if wanted == 0:
         return tuple(
-            Finding(kind, UNKNOWN, "NoPods", "no pod is wanted") for kind in (MODEL_PRESENT, MODEL_MATCHED, WARM)
+            Finding(kind, UNKNOWN, NO_PODS, "no pod is wanted") for kind in (MODEL_PRESENT, MODEL_MATCHED, WARM)
         )
     present = sum(pod.present for pod in staying)
     ready = sum(pod.ready for pod in staying)
@@ -103,11 +112,11 @@ def model_findings(pods: Sequence[PodView], wanted: int) -> tuple[Finding, ...]:
             MODEL_MATCHED, FALSE, TAG_MOVED, f"other content under the model's name on {', '.join(moved)}"
         )
     elif present >= wanted:
-        matched = Finding(MODEL_MATCHED, TRUE, "DigestMatches")
+        matched = Finding(MODEL_MATCHED, TRUE, DIGEST_MATCHES)
     else:
-        matched = Finding(MODEL_MATCHED, UNKNOWN, "NotPresentYet")
+        matched = Finding(MODEL_MATCHED, UNKNOWN, NOT_PRESENT_YET)
     return (
-        Finding(MODEL_PRESENT, TRUE, "OnDisk") if present >= wanted else Finding(MODEL_PRESENT, FALSE, "NotOnDisk"),
+        Finding(MODEL_PRESENT, TRUE, ON_DISK) if present >= wanted else Finding(MODEL_PRESENT, FALSE, NOT_ON_DISK),
         matched,
-        Finding(WARM, TRUE, "Loaded") if ready >= wanted else Finding(WARM, FALSE, "NotLoaded"),
+        Finding(WARM, TRUE, LOADED) if ready >= wanted else Finding(WARM, FALSE, NOT_LOADED),
     )

@@ -16,11 +16,18 @@ from retinue.domain.model_status import Demand, model_findings, pod_statuses, pu
 from retinue.domain.plan import Delete, Plan
 from retinue.domain.transitions import events_of
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import (
+    ALL_PODS_READY,
+    OLD_CHILDREN_LEAVING,
+    PROFILE_UNKNOWN,
+    ROLLING_OUT,
+    SCALED_TO_ZERO,
+    SCALING_DOWN,
+)
 from retinue.resources.v1alpha1.modelserver import ModelServer, ModelServerStatus, Pull
 
 Object = dict[str, Any]
 
-PROFILE_UNKNOWN: Final = "ProfileUnknown"
 UNSETTLED_SECONDS: Final = 5.0
 """Seconds until the next look while pods are missing. Pods and agents report themselves; refusals of the API server
 to create a pod do not."""
@@ -137,7 +144,7 @@ def _foreign_child(observed: ObservedServer) -> Problem | None:
         other = owner is not None and owner.get("uid") != observed.server.metadata.uid
         if other or "deletionTimestamp" in child["metadata"]:
             return Problem(
-                "OldChildrenLeaving",
+                OLD_CHILDREN_LEAVING,
                 f"{kind} {observed.server.name} of an earlier ModelServer is being removed",
                 waits=True,
             )
@@ -151,12 +158,12 @@ def _ready_findings(observed: ObservedServer, wanted: int, pull: Pull | None, no
     if ready_pods < wanted:
         return cause_of(pods, wanted, model, refused=observed.refused, pull=pull, now=now).findings()
     if not _rolled_out(observed.children.get("StatefulSet"), wanted):
-        return Problem("RollingOut", f"{ready_pods} of {wanted} pods Ready; their profile changes", True).findings()
+        return Problem(ROLLING_OUT, f"{ready_pods} of {wanted} pods Ready; their profile changes", True).findings()
     if len(pods) > wanted:
-        return Problem("ScalingDown", f"{len(pods) - wanted} pods are leaving", True).findings()
+        return Problem(SCALING_DOWN, f"pods that are leaving: {len(pods) - wanted}", True).findings()
     if wanted == 0:
-        return ready("ScaledToZero", "no pod is wanted")
-    return ready("AllPodsReady", f"{wanted} of {wanted} pods serve {model.name}")
+        return ready(SCALED_TO_ZERO, "no pod is wanted")
+    return ready(ALL_PODS_READY, f"{wanted} of {wanted} pods serve {model.name}")
 
 
 def _rolled_out(stateful_set: Object | None, wanted: int) -> bool:

@@ -16,15 +16,12 @@ from retinue.domain.snapshot import (
 )
 from retinue.domain.violation import Violation
 from retinue.resources.meta import API_VERSION, LABEL_ASSISTANT, LABEL_MADE_BY
+from retinue.resources.reasons import DIGEST_INVALID, DIGEST_VALID, SCHEMA_TOO_NEW
 from retinue.resources.v1alpha1.assistantrevision import Provenance
 from retinue.resources.v1alpha1.content import Snapshot
 
 __all__ = [
-    "DIGEST_CONFLICT",
-    "DIGEST_INVALID",
-    "DIGEST_VALID",
     "MADE_BY_OPERATOR",
-    "SCHEMA_TOO_NEW",
     "SCHEMA_VERSION",
     "RevisionCheck",
     "Violation",
@@ -38,11 +35,6 @@ __all__ = [
     "verify_revision",
 ]
 
-DIGEST_VALID: Final = "DigestValid"
-DIGEST_INVALID: Final = "DigestInvalid"
-DIGEST_CONFLICT: Final = "DigestConflict"
-"""A revision of this name exists already with another digest."""
-SCHEMA_TOO_NEW: Final = "SchemaTooNew"
 MADE_BY_OPERATOR: Final = "operator"
 _WRITE_AGAIN: Final = "delete it and let the operator, or `retinue revision build`, write it again"
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")

@@ -9,6 +9,7 @@ from retinue.domain.conditions import Problem, merge, ready, working
 from retinue.domain.plan import Plan
 from retinue.domain.revision import verify_revision
 from retinue.domain.transitions import events_of
+from retinue.resources.reasons import WAITING_FOR_NUMBER
 from retinue.resources.v1alpha1.assistantrevision import AssistantRevisionStatus
 
 Object = dict[str, Any]
@@ -45,7 +46,7 @@ def decide_revision(observed: ObservedRevision, now: datetime) -> Plan:
             ordinal = next_ordinal(observed.revision, observed.siblings, observed.floor)
         if ordinal is None:
             requeue = TURN_SECONDS
-            findings = working("WaitingForNumber", "an older revision of the assistant gets its number first")
+            findings = working(WAITING_FOR_NUMBER, "an older revision of the assistant gets its number first")
         else:
             findings = ready(check.reason, f"r{ordinal}")
     generation = int(metadata.get("generation", 0))

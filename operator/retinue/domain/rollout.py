@@ -10,6 +10,7 @@ from typing import Final
 
 from retinue.domain.conditions import Problem, whole_seconds
 from retinue.domain.server_view import ServerView
+from retinue.resources.reasons import PROGRESS_DEADLINE_EXCEEDED
 from retinue.resources.v1alpha1.assistantdeployment import (
     AssistantDeploymentStatus,
     Candidate,
@@ -20,7 +21,6 @@ from retinue.resources.v1alpha1.assistantdeployment import (
 )
 
 MAX_HISTORY: Final = 10
-PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from retinue.domain.conditions import Finding
 from retinue.resources.meta import MODEL_MATCHED, MODEL_PRESENT, READY, RECONCILING, STALLED
+from retinue.resources.reasons import MODEL_SERVER_MISSING
 from retinue.resources.v1alpha1.modelserver import ModelServer
 
 
@@ -42,7 +43,7 @@ class ServerView:
 def view_of(name: str, server: ModelServer | None) -> ServerView:
     """The view of a ModelServer that may not exist."""
     if server is None or server.deleting:
-        return ServerView(name, False, 0, 0, None, False, "ModelServerMissing", "", None)
+        return ServerView(name, False, 0, 0, None, False, MODEL_SERVER_MISSING, "", None)
     status = server.status
     present = status.condition(MODEL_PRESENT)
     matched = status.condition(MODEL_MATCHED)

@@ -8,9 +8,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from retinue.domain.canonical import NotCanonical, canonical_json, null_path, shortest_decimal
-from retinue.domain.template import TEMPLATE_INVALID, render, validate_template, variable_values
+from retinue.domain.template import render, validate_template, variable_values
 from retinue.domain.type_defaults import CAPABILITIES, NUM_CTX, OPTIONS, RESPONSE_FORMAT
 from retinue.domain.violation import Violation, summary
+from retinue.resources.reasons import (
+    CONFIG_MAP_KEY_MISSING,
+    CONFIG_MAP_NOT_FOUND,
+    MODEL_MISSING,
+    RESPONSE_FORMAT_INVALID,
+    SNAPSHOT_TOO_LARGE,
+    SYSTEM_PROMPT_INVALID,
+    TEMPLATE_INVALID,
+    TEMPLATE_NOT_FOUND,
+    VARIABLE_UNKNOWN,
+)
 from retinue.resources.v1alpha1.assistant import AssistantSpec
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate, TemplateContent
 from retinue.resources.v1alpha1.content import (
@@ -28,13 +39,6 @@ SCHEMA_VERSION: Final = 1
 MAX_BYTES: Final = 128 * 1024
 """Most bytes of the canonical JSON of {schemaVersion, snapshot}."""
 
-MODEL_MISSING: Final = "ModelMissing"
-TEMPLATE_NOT_FOUND: Final = "TemplateNotFound"
-CONFIG_MAP_NOT_FOUND: Final = "ConfigMapNotFound"
-CONFIG_MAP_KEY_MISSING: Final = "ConfigMapKeyMissing"
-SYSTEM_PROMPT_INVALID: Final = "SystemPromptInvalid"
-RESPONSE_FORMAT_INVALID: Final = "ResponseFormatInvalid"
-SNAPSHOT_TOO_LARGE: Final = "SnapshotTooLarge"
 
 _DECIMALS = ("temperature", "top_p", "min_p", "repeat_penalty")
 _EMPTY = TemplateContent()
@@ -156,7 +160,7 @@ def _system_prompt(
         values, found = variable_values(template.spec.variables, spec.variables, template.name)
     elif spec.variables:
         found.append(
-            Violation("VariableUnknown", "spec.variables", "no template is named", "set templateRef, or remove them")
+            Violation(VARIABLE_UNKNOWN, "spec.variables", "no template is named", "set templateRef, or remove them")
         )
     if found:
         return None, found

@@ -2,16 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from retinue.domain.violation import Violation
+from retinue.resources.reasons import TEMPLATE_INVALID, VARIABLE_INVALID, VARIABLE_MISSING, VARIABLE_UNKNOWN
 from retinue.resources.v1alpha1.assistant import VariableValue
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplateSpec, Variable, VariableType
-
-TEMPLATE_INVALID: Final = "TemplateInvalid"
-VARIABLE_UNKNOWN: Final = "VariableUnknown"
-VARIABLE_MISSING: Final = "VariableMissing"
-VARIABLE_INVALID: Final = "VariableInvalid"
 
 _PLACE = re.compile(r"\$(?P<escape>\$\{)|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
 _VARIABLE = re.compile(r"^vars\.([A-Za-z_][A-Za-z0-9_]*)$")

@@ -1,16 +1,14 @@
 """AssistantTemplate: can assistants use it?"""
 
 from datetime import datetime
-from typing import Final
 
 from retinue.domain.conditions import Problem, merge, ready
 from retinue.domain.plan import Plan
-from retinue.domain.template import TEMPLATE_INVALID, validate_template
+from retinue.domain.template import validate_template
 from retinue.domain.transitions import events_of
 from retinue.domain.violation import summary
+from retinue.resources.reasons import TEMPLATE_INVALID, TEMPLATE_VALID
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate, AssistantTemplateStatus
-
-TEMPLATE_VALID: Final = "TemplateValid"
 
 
 def decide_template(template: AssistantTemplate, now: datetime) -> Plan:

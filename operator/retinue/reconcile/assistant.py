@@ -3,12 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from retinue.domain.assistant_decision import (
-    MODEL_NOT_RESOLVED,
-    ObservedAssistant,
-    decide_assistant,
-    lookup_needed,
-)
+from retinue.domain.assistant_decision import ObservedAssistant, decide_assistant, lookup_needed
 from retinue.domain.conditions import Problem
 from retinue.domain.revision import needed_config_maps
 from retinue.kube import errors
@@ -17,14 +12,14 @@ from retinue.kube.client import Object
 from retinue.kube.resources import CONFIG_MAP
 from retinue.outbound.model_registry import Digests, RegistryError
 from retinue.reconcile.world import BY_ASSISTANT, World, refused
+from retinue.resources.reasons import MODEL_NOT_RESOLVED, MODEL_UNKNOWN, REGISTRY_DENIED
 from retinue.resources.v1alpha1.assistant import Assistant, Lifecycle
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate
 
-_MODEL_UNKNOWN: Final = "ModelUnknown"
 _GIVE: Final = "or set spec.model.digest, then no registry is asked"
 _ACTIONS: Final = {
-    _MODEL_UNKNOWN: "correct spec.model.name, or push the model",
-    "RegistryDenied": "check credentialsSecret of the registry in the chart's modelRegistries",
+    MODEL_UNKNOWN: "correct spec.model.name, or push the model",
+    REGISTRY_DENIED: "check credentialsSecret of the registry in the chart's modelRegistries",
 }
 
 
@@ -92,6 +87,6 @@ class AssistantReconciler:
         try:
             return await self._digests.digest(name)
         except RegistryError as error:
-            reason = _MODEL_UNKNOWN if error.reason == _MODEL_UNKNOWN else MODEL_NOT_RESOLVED
+            reason = MODEL_UNKNOWN if error.reason == MODEL_UNKNOWN else MODEL_NOT_RESOLVED
             action = _ACTIONS.get(error.reason, "check modelRegistries of the chart and the network")
             return Problem(reason, f"spec.model.name: {error}; {action}, {_GIVE}")

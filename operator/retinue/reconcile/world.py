@@ -16,6 +16,7 @@ from retinue.reconcile.act import Actor, Refusal
 from retinue.resources.conditions import BaseStatus
 from retinue.resources.meta import LABEL_MODEL_SERVER, READY, RECONCILING, STALLED
 from retinue.resources.platform import PlatformConfig
+from retinue.resources.reasons import REFUSED
 from retinue.resources.v1alpha1.assistant import Assistant
 from retinue.resources.v1alpha1.assistanttemplate import AssistantTemplate
 from retinue.resources.v1alpha1.modelserver import ModelServer
@@ -114,7 +115,7 @@ def refused(observed: Object, refusal: Refusal, now: datetime) -> Plan:
     before = BaseStatus.model_validate(observed.get("status") or {})
     generation = int(observed["metadata"].get("generation", 0))
     findings = Problem(
-        f"{refusal.key.kind}Refused",
+        f"{refusal.key.kind}{REFUSED}",
         f"the API server refuses {refusal.key} ({refusal.reason}): {refusal.message}; "
         "remove the cause (rights, admission rules, quota), it is tried again every minute",
     ).findings()
