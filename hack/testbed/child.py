@@ -25,6 +25,9 @@ from testbed.paths import cache_dir
 _WATCH = 'read -r _; kill -9 "-$1" 2>/dev/null; [ -z "$2" ] || rm -rf -- "$2"'
 
 
+_DETACHED: list[subprocess.Popen[bytes]] = []
+
+
 def free_port(address: str = "127.0.0.1") -> int:
     """A TCP port that nobody listens on at the moment of asking."""
     with socket.socket() as probe:
@@ -72,7 +75,10 @@ class Child:
             )
         self.pid = self._process.pid
         self._watcher: subprocess.Popen[bytes] | None = None
-        if not detached:
+        if detached:
+            # It is meant to outlive this object, of which Popen would complain.
+            _DETACHED.append(self._process)
+        else:
             arguments = [str(self.pid), str(remove or "")]
             watch = ["sh", "-c", _WATCH, "watch", *arguments]
             self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)

@@ -43,12 +43,19 @@ class Buildah:
     reaches_registries = False
 
     def __init__(self) -> None:
+        if os.geteuid() != 0:
+            raise TestbedError(
+                "images are built here by buildah on a base from debootstrap, which needs root: run as root, or start "
+                "Docker or Podman where an image registry can be reached"
+            )
         require_debian({"buildah": "buildah"})
         storage = cache_dir() / "containers"
         self._base = ["buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run")]
 
     def build(self, context: Path, tag: str, target: Path) -> None:
         options = ["--isolation", "chroot", "--pull=never", "--format=docker", "--layers", "--force-rm"]
+        # A killed build leaves its working container behind.
+        self._run("rm", "--all")
         # Chroot isolation shares buildah's own network, so buildah gets one without any interface: a step that
         # downloads something fails here, whatever this machine could reach.
         run(["unshare", "--net", *self._base, "bud", *options, "--tag", full_name(tag), context])

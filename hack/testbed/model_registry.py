@@ -18,7 +18,7 @@ from testbed.child import Child, free_port, run_folder
 from testbed.errors import TestbedError
 from testbed.model_registry_content import RegistryContent, answers, clone_registry_data, nginx_config, registry_config
 from testbed.prepared import require_debian, which
-from testbed.processes import MARK
+from testbed.processes import MARK, kill_all, start_time
 
 
 class ModelRegistry(RegistryContent):
@@ -72,8 +72,12 @@ class ModelRegistry(RegistryContent):
         return f"http://[::ffff:{self.host}]:{self.blob_port}"
 
     def start(self) -> Self:
-        """Start both servers on a clone of the prepared data; a second start keeps what was pushed."""
+        """Start both servers on a clone of the prepared data; a second start keeps what was pushed.
+
+        Servers of the same cluster that an earlier process started are ended first.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._end_earlier()
         data = self.folder / "data"
         if not data.exists():
             clone_registry_data(data)
@@ -143,8 +147,18 @@ class ModelRegistry(RegistryContent):
     def _run(self, command: list[str | Path], log: str) -> Child:
         env = {"PATH": os.environ["PATH"]}
         if self._cluster is not None:
-            return Child(command, log=self.folder / log, env={**env, MARK: str(self._cluster)}, detached=True)
+            child = Child(command, log=self.folder / log, env={**env, MARK: str(self._cluster)}, detached=True)
+            (self.folder / f"{log}.pid").write_text(f"{child.pid} {start_time(child.pid)}")
+            return child
         return Child(command, log=self.folder / log, env=env, remove=self.folder)
+
+    def _end_earlier(self) -> None:
+        """End what an earlier process has left running in this folder; numbers that were given anew are left alone."""
+        for note in self.folder.glob("*.log.pid"):
+            pid, _, started = note.read_text().partition(" ")
+            if started and str(start_time(int(pid))) == started:
+                kill_all([int(pid)])
+            note.unlink()
 
     def _reload_blobs(self) -> None:
         # A new process, because only then it is sure that the next request meets the new rules.
