@@ -43,6 +43,8 @@ class Outcome:
     skipped: int
     seconds: float
     skips: tuple[str, ...] = ()
+    cases: tuple[tuple[str, str], ...] = ()
+    """Name and result of each test."""
 
     @property
     def ok(self) -> bool:
@@ -79,6 +81,9 @@ def main(
         if not outcomes[-1].ok and not keep_going:
             break
     _summary(outcomes)
+    for outcome in outcomes:
+        if outcome.group == "long" and not only:
+            _evidence(outcome)
     if not all(o.ok for o in outcomes):
         raise typer.Exit(1)
 
@@ -136,6 +141,33 @@ def _pytest(group: str, only: str) -> Outcome:
     return outcome
 
 
+def _evidence(outcome: Outcome) -> None:
+    """Keep what the last long run showed beside the documents that rest on it."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [
+        "# The last run of ./hack/test long",
+        "",
+        "Written by the command itself. What it holds: tests marked `long`, too many or too slow for CI.",
+        "",
+        f"- commit: {commit.stdout.strip()}{' with uncommitted changes' if changed.stdout.strip() else ''}",
+        "- seed: none, every case is enumerated",
+        f"- machine: {os.cpu_count()} cores, Python {sys.version.split()[0]}",
+        f"- {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped in {outcome.seconds:.0f} s",
+        "",
+        "| Test | Result |",
+        "|---|---|",
+        *(f"| {name} | {result} |" for name, result in outcome.cases),
+        "",
+    ]
+    target = ROOT / "docs" / "evidence" / "long.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines))
+    console.print(f"report: {target.relative_to(ROOT)}")
+
+
 def _expression(group: str) -> str:
     return group if group == "long" else f"{group} and not long"
 
@@ -145,6 +177,7 @@ def _count(group: str, report: Path, seconds: float) -> Outcome:
         return Outcome(group, 0, 1, 0, seconds)
     total = failed = skipped = 0
     skips: list[str] = []
+    cases: list[tuple[str, str]] = []
     for suite in ET.parse(report).getroot().iter("testsuite"):
         total += int(suite.get("tests", "0"))
         failed += int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
@@ -154,7 +187,13 @@ def _count(group: str, report: Path, seconds: float) -> Outcome:
             for case in suite.iter("testcase")
             if (skip := case.find("skipped")) is not None
         ]
-    return Outcome(group, max(0, total - failed - skipped), failed, skipped, seconds, tuple(skips))
+        cases += [(f"{case.get('name')}", _result(case)) for case in suite.iter("testcase")]
+    return Outcome(group, max(0, total - failed - skipped), failed, skipped, seconds, tuple(skips), tuple(cases))
+
+
+def _result(case: ET.Element) -> str:
+    wrong = next((tag for tag in ("failure", "error", "skipped") if case.find(tag) is not None), None)
+    return wrong or f"passed in {float(case.get('time', '0')):.0f} s"
 
 
 def _summary(outcomes: list[Outcome]) -> None:
