@@ -30,6 +30,8 @@ def test_helm_lint_finds_nothing() -> None:
         ("externalServers[0].name=UPPER", "name"),
         ("health.probeSeconds=0", "probeSeconds"),
         ("operator.spoolSize=lots", "spoolSize"),
+        ("defaultProfile=absent", "defaultProfile: absent is not one of profiles (small-cpu)"),
+        ("modelRegistries[0].default=false", "modelRegistries: 0 entries have default: true"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(value: str, place: str) -> None:
