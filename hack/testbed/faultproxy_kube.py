@@ -50,12 +50,12 @@ class KubeFaultProxy(HttpFaultProxy):
         super().__init__(cluster["server"], server_tls=server_tls, client_tls=client_tls, anonymous_tls=anonymous_tls)
         self._config = config
         self._cluster_entry = cluster
-        self._folder = tempfile.TemporaryDirectory(prefix="retinue-faultproxy-")
+        self._beside = kubeconfig
 
     @property
     def kubeconfig(self) -> Path:
-        """The same user and CA, with the proxy as the server."""
-        return Path(self._folder.name) / "kubeconfig"
+        """The same user and CA, with the proxy as the server. It lies in the cluster's folder and ends with it."""
+        return self._beside.with_name(f"kubeconfig-through-{self.port}")
 
     def start(self) -> Self:
         """Listen, and write the kubeconfig."""
@@ -68,7 +68,7 @@ class KubeFaultProxy(HttpFaultProxy):
     def stop(self) -> None:
         """End, and remove the kubeconfig."""
         super().stop()
-        self._folder.cleanup()
+        self.kubeconfig.unlink(missing_ok=True)
 
     def cut_watches(self, resource: str | None = None) -> int:
         """Reset the watches that are open now (of one resource); returns how many."""

@@ -147,8 +147,8 @@ async def test_postgres_makes_its_database_once_and_keeps_it(
             again = await asyncpg.connect(**login, password="s3cret word")
             assert await again.fetchval("SELECT n FROM rows") == 7
             await again.close()
-    restarts = "jsonpath={.status.containerStatuses[0].restartCount}"
-    assert loaded.kubectl("-n", node_namespace, "get", "pod", "pg", "-o", restarts) == "1"
+    restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1"
+    loaded.kubectl("-n", node_namespace, "wait", restarted, "pod/pg", "--timeout=60s")
     assert "s3cret" not in loaded.kubectl("-n", node_namespace, "logs", "pg", "--previous")
 
 
