@@ -11,6 +11,7 @@ from real_client import Watched, client_of, config_map, until
 from retinue.kube import errors
 from retinue.kube.cache import Cache, Key
 from retinue.kube.listwatch import ListWatch
+from retinue.kube.namedpoll import NamedPoll
 from retinue.kube.resources import CONFIG_MAP, NAMESPACE
 from retinue.reconcile.queue import Queue
 from retinue.reconcile.relist import Relist, Source
@@ -136,6 +137,30 @@ async def test_a_relist_finds_what_no_event_told_and_wakes_every_key(client: Wat
     assert Key("ConfigMap", namespace, "b") in {await queue.get() for _ in range(len(queue))}
     assert client.writes[-1] == ("delete", "ConfigMap"), "a relist writes nothing"
     queue.shut_down()
+
+
+async def test_a_listed_namespace_is_read_by_name(client: Watched, namespace: str, control_plane: Cluster) -> None:
+    cache = Cache()
+    poll = NamedPoll(client, cache, NAMESPACE, (namespace, "no-such-namespace"), seconds=0.1)
+    task = asyncio.create_task(poll.run())
+
+    def team() -> str | None:
+        found = cache.get("Namespace", "", namespace) or {"metadata": {"labels": {}}}
+        label: str | None = found["metadata"]["labels"].get("retinue.dev/team")
+        return label
+
+    def fail(verb: str, kind: str) -> None:
+        raise errors.Unavailable(503, "Unavailable", "down")
+
+    await until(lambda: cache.synced("Namespace"))
+    client.spoil = fail
+    control_plane.kubectl("label", "namespace", namespace, "retinue.dev/team=payments")
+    assert team() is None
+    client.spoil = lambda verb, kind: None
+    await until(lambda: team() == "payments")
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
 
 
 async def test_a_relist_that_fails_leaves_the_cache_and_comes_again(

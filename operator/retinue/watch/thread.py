@@ -25,6 +25,7 @@ STEADY_SECONDS = 300.0
 """A run that lasted so long begins a new series of back-offs."""
 SERVED_SECONDS = 2.0
 LOGIN_SECONDS = 20.0
+CLOSE_SECONDS = 0.25
 JOIN_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -142,3 +143,5 @@ class WatchThread:
         finally:
             # kopf waits for the flag in a thread of this loop's executor, which would keep the loop from closing.
             stop.set()
+            # TLS connections need a moment of the loop to close; without it they are torn down half open.
+            await asyncio.sleep(CLOSE_SECONDS)

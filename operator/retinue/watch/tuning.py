@@ -8,6 +8,9 @@ ERROR_BACKOFFS: Final = (1, 1, 2, 3, 5, 8, 13, *(20,) * 15)
 """Seconds between tries: 5.5 minutes in all, so that an API server upgrade does not end the watching thread, and never
 so long that its return goes unnoticed."""
 
+INACTIVITY_SECONDS: Final = 70.0
+"""Bookmarks come about every minute; a stream silent for longer is dead behind some load balancer."""
+
 
 def tune(settings: kopf.OperatorSettings) -> None:
     """Sets what a watch-only kopf in a thread of its own needs."""
@@ -24,8 +27,7 @@ def tune(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 290
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 10
-    # Bookmarks come about every minute; a stream silent for longer is dead behind some load balancer.
-    settings.watching.inactivity_timeout = 70
+    settings.watching.inactivity_timeout = INACTIVITY_SECONDS
     # The default 0.1 s hammers an API server that closes every watch.
     settings.watching.reconnect_backoff = 1.0
     # A list of thousands of objects must not be one answer.
