@@ -31,7 +31,7 @@ def test_helm_lint_finds_nothing() -> None:
         ("health.probeSeconds=0", "probeSeconds"),
         ("operator.spoolSize=lots", "spoolSize"),
         ("defaultProfile=absent", "defaultProfile: absent is not one of profiles (small-cpu)"),
-        ("modelRegistries[0].default=false", "modelRegistries: 0 entries have default: true"),
+        ("modelRegistries[0].host=a.example", "modelRegistries: 0 entries have default: true"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(value: str, place: str) -> None:

@@ -48,14 +48,14 @@ capabilities: {drop: [ALL]}
 
 {{/* What only the platform team decides, as every role reads it. */}}
 {{- define "retinue.platform" -}}
-{{- $profiles := list }}{{ range .Values.profiles }}{{ $profiles = append $profiles .name }}{{ end }}
+{{- $profiles := list }}{{- range .Values.profiles }}{{- $profiles = append $profiles .name }}{{- end }}
 {{- if not (has .Values.defaultProfile $profiles) }}
 {{- fail (printf "defaultProfile: %s is not one of profiles (%s); name a listed one" .Values.defaultProfile (join ", " $profiles)) }}
 {{- end }}
-{{- $defaults := 0 }}{{ range .Values.modelRegistries }}{{ if .default }}{{ $defaults = add1 $defaults }}{{ end }}{{ end }}
+{{- $defaults := 0 }}{{- range .Values.modelRegistries }}{{- if .default }}{{- $defaults = add1 $defaults }}{{- end }}{{- end }}
 {{- if ne (int $defaults) 1 }}
 {{- fail (printf "modelRegistries: %d entries have default: true; exactly one must" (int $defaults)) }}
-{{- end }}
+{{- end -}}
 release: {{ include "retinue.fullname" . }}
 releaseNamespace: {{ .Release.Namespace }}
 modelsNamespace: {{ include "retinue.modelsNamespace" . }}
