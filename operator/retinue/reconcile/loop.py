@@ -84,8 +84,9 @@ class Workers:
         began = time.monotonic()
         bound = log.bind(kind=key.kind, ns=key.namespace, name=key.name, reconcile_id=f"{random.getrandbits(32):08x}")
         result = "ok"
+        limit = asyncio.timeout(self._pass_seconds)
         try:
-            async with asyncio.timeout(self._pass_seconds):
+            async with limit:
                 again = await reconciler.reconcile(key)
             self._queue.forget(key)
             if again is not None:
@@ -102,15 +103,12 @@ class Workers:
             result = "refused"
             delay = self._queue.retry(key)
             bound.warning("the API server refused a call", cause=error.summary, retry_seconds=delay)
-        except TimeoutError:
-            result = "timeout"
-            delay = self._queue.retry(key)
-            bound.error("a pass took too long", limit_seconds=self._pass_seconds, retry_seconds=delay)
         except Exception as error:  # noqa: BLE001
             # A bug, or an answer that nobody foresaw: it must not end the worker.
-            result = "error"
+            result = "timeout" if limit.expired() else "error"
             delay = self._queue.retry(key)
-            bound.error("a pass failed unexpectedly", exc_info=error, retry_seconds=delay)
+            words = "a pass took too long" if limit.expired() else "a pass failed unexpectedly"
+            bound.error(words, exc_info=error, retry_seconds=delay)
         finally:
             if self._metrics:
                 self._metrics.finished(key.kind, result, time.monotonic() - began)
