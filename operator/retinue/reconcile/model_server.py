@@ -36,7 +36,7 @@ class ModelServerReconciler:
         if obj is None:
             return None
         plan = await self._decide(ModelServer.from_object(obj))
-        result = await world.actor.act(plan, obj, lambda refusal: refused(obj, refusal, world.now()))
+        result = await world.actor.act(plan, obj, lambda refusal: refused(obj, refusal, world.now(), plan))
         return result.requeue_after
 
     async def _decide(self, server: ModelServer) -> Plan:

@@ -110,9 +110,14 @@ def servers_of(deployment: Object | None) -> set[str]:
     return {name for name in names if name}
 
 
-def refused(observed: Object, refusal: Refusal, now: datetime) -> Plan:
-    """The plan after the API server refused a child: everything stays as it was, and a condition says why."""
+def refused(observed: Object, refusal: Refusal, now: datetime, decided: Plan | None = None) -> Plan:
+    """The plan after the API server refused a child: a condition says why, everything else stays as it was.
+
+    `decided`: the plan whose child it was, where the rest of its status is true all the same (a ModelServer's users
+    and pods, and since when nobody needs it: or a server whose children are refused would never go).
+    """
     before = BaseStatus.model_validate(observed.get("status") or {})
+    rest = (decided.status if decided is not None else None) or observed.get("status") or {}
     generation = int(observed["metadata"].get("generation", 0))
     findings = Problem(
         f"{refusal.key.kind}{REFUSED}",
@@ -120,11 +125,14 @@ def refused(observed: Object, refusal: Refusal, now: datetime) -> Plan:
         "remove the cause (rights, admission rules, quota), it is tried again every minute",
     ).findings()
     main = merge(before.conditions, findings, generation, now)
-    side = tuple(c for c in before.conditions if c.type not in (READY, RECONCILING, STALLED))
+    side = tuple(c for c in BaseStatus.model_validate(rest).conditions if c.type not in (READY, RECONCILING, STALLED))
     conditions = sorted((*main, *side), key=lambda c: c.type)
     status = {
-        **(observed.get("status") or {}),
+        **rest,
         "observedGeneration": generation,
         "conditions": [c.to_object() for c in conditions],
     }
-    return Plan(status=status, events=events_of(before.conditions, findings), requeue_after=REFUSED_SECONDS)
+    looks = [REFUSED_SECONDS]
+    if rest.get("unusedSince") and decided is not None and decided.requeue_after is not None:
+        looks.append(decided.requeue_after)
+    return Plan(status=status, events=events_of(before.conditions, findings), requeue_after=min(looks))
