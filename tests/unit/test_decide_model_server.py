@@ -227,13 +227,21 @@ def test_a_refused_pod_is_told_from_the_events_of_its_set(text: str, reason: str
     events = [
         {"reason": "FailedCreate", "message": "old news", "lastTimestamp": "2026-01-10T07:00:00Z"},
         {"reason": "FailedCreate", "message": text, "lastTimestamp": "2026-01-10T07:59:00Z"},
-        {"reason": "SuccessfulCreate", "message": "fine", "lastTimestamp": "2026-01-10T08:00:00Z"},
+        {"reason": "SuccessfulCreate", "message": "fine", "lastTimestamp": "2026-01-10T07:30:00Z"},
     ]
     refused = refused_pods(events)
     assert refused is not None
     plan = decide_model_server(observed(refused=refused, children=rolled_out()), NOW)
     assert conditions(plan)["Ready"][1] == reason
     assert text in message(plan)
+
+
+def test_a_refusal_is_over_when_a_pod_was_created_after_it() -> None:
+    events = [
+        {"reason": "FailedCreate", "message": "exceeded quota", "lastTimestamp": "2026-01-10T07:00:00Z"},
+        {"reason": "SuccessfulCreate", "message": "fine", "lastTimestamp": "2026-01-10T07:30:00Z"},
+    ]
+    assert refused_pods(events) is None
 
 
 def test_old_refusals_do_not_count_once_the_pods_exist() -> None:

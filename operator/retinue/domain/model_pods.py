@@ -151,12 +151,16 @@ def _waiting(pod: str, status: Object) -> Problem | None:
 def refused_pods(events: Sequence[Object]) -> Problem | None:
     """Why the API server refuses new pods of a StatefulSet, from its newest FailedCreate event.
 
-    Quota and Pod Security are told apart, because other people can mend them.
+    A pod that was created later ends it: events stay for an hour. Quota and Pod Security are told apart, because other
+    people can mend them.
     """
     failures = [e for e in events if e.get("reason") == "FailedCreate"]
     if not failures:
         return None
-    message = str(max(failures, key=_seen).get("message") or "")
+    newest = max(failures, key=_seen)
+    if any(e.get("reason") == "SuccessfulCreate" and _seen(e) > _seen(newest) for e in events):
+        return None
+    message = str(newest.get("message") or "")
     text = message.lower()
     if "exceeded quota" in text:
         return Problem(QUOTA_EXCEEDED, f"{message}; raise the ResourceQuota of the models namespace, or need less")

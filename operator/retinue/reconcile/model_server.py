@@ -13,7 +13,7 @@ from retinue.kube.cache import Key
 from retinue.kube.client import Object
 from retinue.reconcile.assistant_deployment import wanted_and_label
 from retinue.reconcile.health import Probe
-from retinue.reconcile.pods import external_view, failed_creates, pod_views
+from retinue.reconcile.pods import creations, external_view, pod_views
 from retinue.reconcile.world import BY_SERVER, CHILDREN, World, refused
 from retinue.resources.v1alpha1.assistantdeployment import AssistantDeployment
 from retinue.resources.v1alpha1.modelserver import ModelServer
@@ -65,7 +65,7 @@ class ModelServerReconciler:
         staying = sum(not pod.leaving for pod in pods)
         if "StatefulSet" not in children or staying >= wanted_replicas(server, demands):
             return []
-        return await failed_creates(self._world, server)
+        return await creations(self._world, server)
 
     def _demands(self, server: ModelServer) -> tuple[Demand, ...]:
         """Everybody who uses the server; where nobody says so yet, everybody who is about to."""

@@ -71,9 +71,9 @@ def external_view(probe: Probe | None, server: ModelServer) -> ExternalView | No
     )
 
 
-async def failed_creates(world: World, server: ModelServer) -> list[Object]:
-    """The FailedCreate Events of the StatefulSet: the only place where refusals of pods are told."""
-    query = {"fieldSelector": f"involvedObject.kind=StatefulSet,involvedObject.name={server.name},reason=FailedCreate"}
+async def creations(world: World, server: ModelServer) -> list[Object]:
+    """The Events of the StatefulSet: the only place where refusals of pods are told."""
+    query = {"fieldSelector": f"involvedObject.kind=StatefulSet,involvedObject.name={server.name}"}
     reply = await world.client.request("GET", f"/api/v1/namespaces/{server.namespace}/events", query=query)
     items: list[Object] = reply.get("items") or []
     return items
