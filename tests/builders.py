@@ -60,6 +60,7 @@ def make_snapshot(**fields: Any) -> Object:
         "prompts": [{"name": "system", "role": "Primary", "text": "Answer in a formal tone."}],
         "responseFormat": {"type": "Text"},
         "capabilities": ["Chat", "Completion"],
+        "clientOverrides": ["maxTokens", "seed", "stop"],
     }
     return _merged(default, fields)
 

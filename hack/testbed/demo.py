@@ -114,8 +114,8 @@ def _existing(context: str | None, question: str, *, use_kind: bool) -> None:
                 "--kind needs a running Docker engine, and `docker info` fails; without --kind no Docker is needed"
             )
         subprocess.run(["kind", "create", "cluster", "--name", f"retinue-{NAME}"], check=True)
-        subprocess.run(["docker", "build", "-t", "retinue:0.1.0", str(ROOT)], check=True)
-        subprocess.run(["kind", "load", "docker-image", "retinue:0.1.0", "--name", f"retinue-{NAME}"], check=True)
+        archive = build_images(["retinue"])["retinue"]
+        subprocess.run(["kind", "load", "image-archive", str(archive), "--name", f"retinue-{NAME}"], check=True)
         context = f"kind-retinue-{NAME}"
     release = Release(None, context=context)
     say(f"installing the chart into context {context}")

@@ -59,6 +59,7 @@ def test_a_plain_assistant_becomes_a_small_snapshot() -> None:
         "prompts": [{"name": "system", "role": "Primary", "text": "Answer in a formal tone."}],
         "responseFormat": {"type": "Text"},
         "capabilities": ["Chat", "Completion"],
+        "clientOverrides": ["maxTokens", "seed", "stop"],
     }
 
 
@@ -76,6 +77,7 @@ def test_a_template_gives_what_the_assistant_does_not_set() -> None:
         ],
         "responseFormat": {"type": "Text"},
         "capabilities": ["Chat", "Completion"],
+        "clientOverrides": ["maxTokens", "seed", "stop"],
     }
 
 

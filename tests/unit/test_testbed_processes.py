@@ -107,8 +107,8 @@ def test_a_lock_has_one_holder_although_holders_delete_its_file(tmp_path: Path) 
             with file_lock(lock, "busy"):
                 holders[0] += 1
                 seen.append(holders[0])
-                lock.unlink()
                 holders[0] -= 1
+                lock.unlink()  # last: from here on the next one may hold a new file
 
     threads = [threading.Thread(target=hold) for _ in range(4)]
     for thread in threads:

@@ -13,8 +13,6 @@ from retinue.domain.inference import ProfileFields, request_constants
 from retinue.domain.revision import verify_revision
 from retinue.resources.reasons import REVISION_NOT_SUPPORTED
 
-DEFAULT_CLIENT_OVERRIDES: Final = frozenset({"maxTokens", "stop", "seed"})
-"""What a client may set where the snapshot says nothing about it."""
 DEFAULT_CAPABILITIES: Final = ("Chat", "Completion")
 
 OPTION_NAMES: Final = {
@@ -91,7 +89,6 @@ def _serve(metadata: Mapping[str, Any], digest: str, snapshot: Mapping[str, Any]
     runner = snapshot.get("runner") or {}
     options = snapshot.get("options") or {}
     prompts = [p for p in snapshot.get("prompts") or [] if p["role"] == "Primary"]
-    overrides = snapshot.get("clientOverrides")
     return ServedRevision(
         uid=metadata.get("uid", ""),
         name=metadata["name"],
@@ -108,7 +105,7 @@ def _serve(metadata: Mapping[str, Any], digest: str, snapshot: Mapping[str, Any]
         max_tokens=options.get("maxTokens"),
         format=_format(snapshot.get("responseFormat") or {}),
         capabilities=frozenset(snapshot.get("capabilities") or DEFAULT_CAPABILITIES),
-        client_overrides=DEFAULT_CLIENT_OVERRIDES if overrides is None else frozenset(overrides),
+        client_overrides=frozenset(snapshot.get("clientOverrides") or ()),
     )
 
 

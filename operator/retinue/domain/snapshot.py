@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from retinue.domain.canonical import NotCanonical, canonical_json, null_path, shortest_decimal
 from retinue.domain.template import render, validate_template, variable_values
-from retinue.domain.type_defaults import CAPABILITIES, NUM_CTX, OPTIONS, RESPONSE_FORMAT
+from retinue.domain.type_defaults import CAPABILITIES, CLIENT_OVERRIDES, NUM_CTX, OPTIONS, RESPONSE_FORMAT
 from retinue.domain.violation import Violation, summary
 from retinue.resources.reasons import (
     CONFIG_MAP_KEY_MISSING,
@@ -111,6 +111,7 @@ def build_snapshot(
         "runner": merged_runner(spec.runner, content.runner).to_object(),
         "responseFormat": response_format.to_object(),
         "capabilities": sorted(c.value for c in CAPABILITIES),
+        "clientOverrides": list(CLIENT_OVERRIDES),
     }
     if text is not None:
         snapshot["prompts"] = [{"name": "system", "role": "Primary", "text": text}]

@@ -26,3 +26,5 @@ NUM_CTX: Final = 4096
 RESPONSE_FORMAT: Final = ResponseFormat(type=ResponseFormatType.TEXT)
 CAPABILITIES: Final = (Capability.CHAT, Capability.COMPLETION)
 """What the gateway lets through where nobody sets it; sorted."""
+CLIENT_OVERRIDES: Final = ("maxTokens", "seed", "stop")
+"""Options that a client may set, never above the revision's value; sorted."""

@@ -1,6 +1,6 @@
 """Makes the parts of the operator and joins them: the only place that knows all of them."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ import aiohttp
 from retinue.kube.aio import AioKubeClient
 from retinue.kube.cache import Cache, Key
 from retinue.kube.listwatch import ListWatch
+from retinue.kube.namedpoll import NamedPoll
 from retinue.kube.resources import (
     ASSISTANT,
     ASSISTANT_DEPLOYMENT,
@@ -63,10 +64,12 @@ class Parts:
     prober: HealthProber
     watch: WatchThread
     list_watches: tuple[ListWatch, ...]
+    polls: tuple[NamedPoll, ...] = ()
 
     def feeders(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         """What brings events; runs on standby too, so that the cache is warm."""
         feeding = {f"list-watch-{number}": one.run() for number, one in enumerate(self.list_watches)}
+        feeding |= {f"poll-{number}": one.run() for number, one in enumerate(self.polls)}
         return {"watch": self.watch.run(), **feeding}
 
 
@@ -80,13 +83,17 @@ def build(
     rows: Rows,
     metrics: Metrics,
     instance: str,
+    may_write: Callable[[], bool] = lambda: True,
 ) -> Parts:
-    """Joins the parts. Nothing runs yet and nothing is read or written."""
+    """Joins the parts. Nothing runs yet and nothing is read or written.
+
+    `may_write` is asked before each write: a process frozen past its Lease must not send what it had decided.
+    """
     cache = Cache()
     add_indexes(cache)
     work = WorkMetrics(metrics)
     queue = Queue(metrics=work)
-    actor = Actor(client, cache, Recorder(client, instance=instance))
+    actor = Actor(client, cache, Recorder(client, instance=instance), may_write=may_write)
     world = World(client, cache, actor, platform)
     prober = HealthProber(
         cache=cache,
@@ -116,6 +123,7 @@ def build(
         prober=prober,
         watch=watch,
         list_watches=_list_watches(client, cache, platform),
+        polls=_polls(client, cache, platform),
     )
 
 
@@ -139,9 +147,15 @@ def _list_watches(client: AioKubeClient, cache: Cache, platform: PlatformConfig)
         *(ListWatch(client, cache, kind, models, label_selector=OURS) for kind in CHILD_KINDS),
     ]
     if not platform.namespaces:
-        # Listed namespaces are read by name, at each relist: a Role can give no more.
         found.append(ListWatch(client, cache, NAMESPACE))
     return tuple(found)
+
+
+def _polls(client: AioKubeClient, cache: Cache, platform: PlatformConfig) -> tuple[NamedPoll, ...]:
+    """Listed namespaces are read by name: a Role gives `get` on one, and no more."""
+    if not platform.namespaces:
+        return ()
+    return (NamedPoll(client, cache, NAMESPACE, platform.namespaces),)
 
 
 def _wake_on_changes(cache: Cache, queue: Queue, models_namespace: str) -> None:

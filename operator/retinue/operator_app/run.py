@@ -79,6 +79,13 @@ async def run(
         rows = await stack.enter_async_context(
             row_writer(settings.postgres_dsn_file, settings.spool_dir, instance, metrics.registry)
         )
+        leader = metrics.gauge(LEADER)
+
+        def on_change(leading: bool) -> None:
+            leader.set(leading)
+            well.lead(leading)
+
+        elector = _elector(client, platform, settings, instance, on_change)
         parts = build(
             client,
             platform,
@@ -88,17 +95,12 @@ async def run(
             rows=rows,
             metrics=metrics,
             instance=instance,
+            may_write=lambda: elector is None or elector.leading,
         )
         well.relist = parts.relist
-        leader = metrics.gauge(LEADER)
-
-        def on_change(leading: bool) -> None:
-            leader.set(leading)
-            well.lead(leading)
-
         operation = Operation(
             parts=parts,
-            elector=_elector(client, platform, settings, instance, on_change),
+            elector=elector,
             on_change=on_change,
             background=(lambda: measure_lag(metrics.loop_lag),),
             leading=_upkeep(settings, platform),
