@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from generate import conditions, crds, presets, reference
+from generate import code_map, conditions, crds, presets, reference
 from generate.files import Files, difference, stale, write
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATORS = (conditions, crds, presets, reference)
+GENERATORS = (code_map, conditions, crds, presets, reference)
 
 
 def generated() -> tuple[Files, dict[str, str]]:

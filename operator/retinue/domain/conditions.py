@@ -1,4 +1,4 @@
-"""How conditions are written, so that kubectl wait, Argo CD and Flux read every kind alike (architecture section 6).
+"""How conditions are written, so that kubectl wait, Argo CD and Flux read every kind alike.
 
 A decision says what it found as `Finding`s; `merge` turns them into the condition list of the status. `Reconciling` and
 `Stalled` are in the list only while they are True; `Ready` is False only together with `Stalled`.

@@ -1,6 +1,6 @@
-"""Names that every part of retinue shares: API group, labels, annotations, condition types and their reasons.
+"""Names that every part of retinue shares: API group, labels, annotations, condition types.
 
-Condition types and reasons are API: `kubectl wait`, Argo CD, Flux and people match on them.
+Condition types and reasons (`reasons.py`) are API: `kubectl wait`, Argo CD, Flux and people match on them.
 """
 
 from typing import Final
