@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from generate import code_map, conditions, crds, presets, reference
+from generate import chart_readme, code_map, conditions, crds, presets, reference
 from generate.files import Files, difference, stale, write
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATORS = (code_map, conditions, crds, presets, reference)
+GENERATORS = (chart_readme, code_map, conditions, crds, presets, reference)
 
 
 def generated() -> tuple[Files, dict[str, str]]:
