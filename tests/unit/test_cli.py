@@ -36,6 +36,7 @@ def obj(conditions: dict[str, tuple[str, str, str]], *, observed: int = 1, **spe
         (obj({"Ready": ("Unknown", "Pulling", "40%")}), ("working", "Pulling: 40%")),
         (obj({"Ready": ("False", "X", ""), "Stalled": ("True", "TagMoved", "pin it")}), ("bad", "TagMoved: pin it")),
         (obj({"Ready": ("Unknown", "Suspended", "")}, suspend=True), ("paused", "suspended")),
+        (obj({"Ready": ("Unknown", "AssistantInactive", "it rests")}), ("paused", "it rests")),
         (
             {"metadata": {"generation": 1}, "spec": {}, "status": {"observedGeneration": -1}},
             ("working", "waiting for the operator"),
@@ -147,6 +148,25 @@ def test_the_tree_shows_the_candidate_and_its_pull() -> None:
     assert "(coming)" in text
     assert "50%" in text
     assert "Pod new-0" in text
+
+
+@pytest.mark.parametrize(
+    ("newest", "active", "servers", "known", "want"),
+    [
+        ("helper-2", "helper-2", ["old"], True, ("ok", "r7")),
+        ("helper-2", "helper-1", ["old"], True, ("working", "waiting for the operator to roll out helper-2")),
+        ("helper-2", "helper-2", [], True, ("working", "waiting for the operator to make ModelServer old")),
+        ("helper-2", "helper-2", [], False, ("ok", "r7")),
+    ],
+)
+def test_a_ready_deployment_of_which_something_else_was_asked_is_waited_for(
+    newest: str, active: str, servers: list[str], known: bool, want: tuple[str, str]
+) -> None:
+    assistant, deployment = obj({}), obj({"Ready": ("True", "Serving", "r7")}, assistant="x", source={"latest": {}})
+    assistant["status"]["latestRevision"] = newest
+    deployment["status"] |= {"activeRevision": active, "modelServer": "old"}
+    fleet = status.Fleet([assistant], [deployment], {name: obj({}) for name in servers}, servers_known=known)
+    assert status.deployment_state(fleet, deployment) == want
 
 
 def test_objects_print_as_json_that_kubectl_takes_back(capsys: pytest.CaptureFixture[str]) -> None:

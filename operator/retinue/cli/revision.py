@@ -64,7 +64,11 @@ def build(
     maps = {d["metadata"]["name"]: d.get("data", {}) for d in documents if d.get("kind") == "ConfigMap"}
     model = revision.effective_model(assistant.spec, template)
     if model is None or not model.digest:
-        raise CommandError("spec.model.digest: needed offline, because no registry is asked (sha256:...)", USAGE)
+        raise CommandError(
+            "spec.model.digest: needed offline, because no registry is asked (sha256:...). Where the Assistant exists: "
+            f"kubectl get assistant {assistant.name} -o jsonpath={{.status.model.digest}}",
+            USAGE,
+        )
     built = revision.build_snapshot(assistant.spec, template, maps, model.digest)
     if isinstance(built, list):
         raise CommandError("; ".join(str(v) for v in built), USAGE)

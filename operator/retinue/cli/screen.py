@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from retinue.resources.reasons import ASSISTANT_ARCHIVED, ASSISTANT_INACTIVE
+
 ICONS: Final = {
     "ok": ("✔", "+", "green"),
     "working": ("◌", "~", "yellow"),
@@ -20,6 +22,9 @@ ICONS: Final = {
 
 PIPE_WIDTH: Final = 240
 """Columns of what goes into a file or a pipe, where nothing needs to be folded."""
+
+PAUSES: Final = frozenset({ASSISTANT_INACTIVE, ASSISTANT_ARCHIVED})
+"""Reasons of Ready under which nothing is awaited although it is not Ready; `Suspended` stands in the spec."""
 
 
 def unicode_terminal() -> bool:
@@ -58,6 +63,8 @@ def state_of(obj: dict[str, Any]) -> tuple[str, str]:
         return "unknown", "no condition yet"
     if ready["status"] == "True":
         return "ok", ready["message"] or ready["reason"]
+    if ready["reason"] in PAUSES:
+        return "paused", ready["message"]
     return ("bad" if ready["status"] == "False" else "working"), f"{ready['reason']}: {ready['message']}"
 
 

@@ -24,6 +24,8 @@ class Fleet:
     deployments: "list[Object]" = field(default_factory=list)
     servers: "dict[str, Object]" = field(default_factory=dict)
     """By name; they all live in the models namespace."""
+    servers_known: bool = True
+    """False: the caller may not read ModelServers, so that an absent one says nothing."""
 
 
 def register(app: typer.Typer) -> None:
@@ -66,11 +68,11 @@ async def look(client: "KubeClient", namespace: str | None, assistant: str | Non
     from retinue.kube import resources
     from retinue.kube.errors import Forbidden
 
-    async def servers() -> "list[Object]":
+    async def servers() -> "list[Object] | None":
         try:
             return await list_all(client, resources.MODEL_SERVER, None)
         except Forbidden:
-            return []
+            return None
 
     assistants, deployments, found = await asyncio.gather(
         list_all(client, resources.ASSISTANT, namespace),
@@ -82,7 +84,8 @@ async def look(client: "KubeClient", namespace: str | None, assistant: str | Non
     return Fleet(
         [a for a in assistants if assistant in (None, a["metadata"]["name"])],
         wanted,
-        {s["metadata"]["name"]: s for s in found if s["metadata"]["name"] in used},
+        {s["metadata"]["name"]: s for s in found or [] if s["metadata"]["name"] in used},
+        servers_known=found is not None,
     )
 
 
@@ -91,6 +94,30 @@ def _server_names(deployment: "Object") -> list[str]:
     status = deployment.get("status", {})
     names = (status.get("modelServer"), status.get("candidate", {}).get("modelServer"))
     return list(dict.fromkeys(n for n in names if n))
+
+
+def deployment_state(fleet: Fleet, deployment: "Object") -> tuple[str, str]:
+    """State and message of a deployment. One that was Ready works again as soon as something else was asked of it.
+
+    A change of the Assistant does not change the deployment, and nobody corrects a status while no operator runs; in
+    both cases the conditions alone would still say Ready.
+    """
+    state, message = state_of(deployment)
+    if state != "ok":
+        return state, message
+    meta, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status", {})
+    if "latest" in spec.get("source", {}):
+        place = (meta["namespace"], spec["assistant"])
+        assistant = next(
+            (a for a in fleet.assistants if (a["metadata"]["namespace"], a["metadata"]["name"]) == place), {}
+        )
+        newest = assistant.get("status", {}).get("latestRevision")
+        if newest and newest != status.get("activeRevision"):
+            return "working", f"waiting for the operator to roll out {newest}"
+    missing = [name for name in _server_names(deployment) if name not in fleet.servers]
+    if missing and fleet.servers_known:
+        return "working", f"waiting for the operator to make ModelServer {missing[0]}"
+    return state, message
 
 
 def draw(fleet: Fleet) -> "Tree":
@@ -105,7 +132,7 @@ def draw(fleet: Fleet) -> "Tree":
         line = (
             f"Assistant [bold]{meta['namespace']}/{meta['name']}[/bold]  {spec.get('lifecycle', 'Active')}  {revision}"
         )
-        branches[meta["namespace"], meta["name"]] = root.add(_line(assistant, line))
+        branches[meta["namespace"], meta["name"]] = root.add(_line(state_of(assistant), line))
     for deployment in fleet.deployments:
         meta, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status", {})
         key = (meta["namespace"], spec["assistant"])
@@ -115,7 +142,7 @@ def draw(fleet: Fleet) -> "Tree":
             f"AssistantDeployment [bold]{meta['name']}[/bold]  {status.get('environment', '-')}  "
             f"{status.get('activeRevision', '-')}  {status.get('readyReplicas', 0)}/{status.get('replicas', 0)}"
         )
-        branch = branches[key].add(_line(deployment, line))
+        branch = branches[key].add(_line(deployment_state(fleet, deployment), line))
         for name in _server_names(deployment):
             if server := fleet.servers.get(name):
                 _draw_server(branch, server, candidate=name != status.get("modelServer"))
@@ -130,7 +157,7 @@ def _draw_server(branch: "Tree", server: "Object", *, candidate: bool) -> None:
         f"ModelServer [bold]{server['metadata']['name']}[/bold]  {spec['model']['name']}  {where}  "
         f"{status.get('readyReplicas', 0)}/{status.get('desiredReplicas', 0)}{role}"
     )
-    twig = branch.add(_line(server, line))
+    twig = branch.add(_line(state_of(server), line))
     pull = status.get("pull")
     if pull and pull.get("totalBytes") and pull["completedBytes"] < pull["totalBytes"]:
         twig.add(f"{icon('pull')} {_bar(pull['completedBytes'], pull['totalBytes'])}")
@@ -139,8 +166,8 @@ def _draw_server(branch: "Tree", server: "Object", *, candidate: bool) -> None:
         twig.add(f"{icon(state)} Pod {pod['name']}  {pod.get('phase', '')}  {pod.get('processor') or ''}")
 
 
-def _line(obj: "Object", text: str) -> str:
-    state, message = state_of(obj)
+def _line(seen: tuple[str, str], text: str) -> str:
+    state, message = seen
     return f"{icon(state)} {text}  [dim]{escape(message)}[/dim]"
 
 
@@ -151,7 +178,8 @@ def _bar(done: int, total: int) -> str:
 
 
 def _ready(fleet: Fleet) -> bool:
-    return all(state_of(o)[0] in ("ok", "paused") for o in [*fleet.assistants, *fleet.deployments])
+    seen = [*(state_of(a) for a in fleet.assistants), *(deployment_state(fleet, d) for d in fleet.deployments)]
+    return all(state in ("ok", "paused") for state, _ in seen)
 
 
 def _nothing(namespace: str | None, assistant: str | None) -> str:
@@ -176,8 +204,9 @@ def _live(access: Access, namespace: str | None, assistant: str | None, *, wait:
         if live is not None:
             live.update(draw(fleet))
             return
-        for obj in [*fleet.deployments, *fleet.servers.values()]:
-            state, message = state_of(obj)
+        seen = [(d, deployment_state(fleet, d)) for d in fleet.deployments]
+        seen += [(s, state_of(s)) for s in fleet.servers.values()]
+        for obj, (state, message) in seen:
             line = f"{obj.get('kind', '')} {obj['metadata']['name']}  {message}".strip()
             if said.get(obj["metadata"]["uid"]) != line:
                 said[obj["metadata"]["uid"]] = line
