@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,8 +43,11 @@ def trouble_values(registry: str, external_url: str) -> Object:
 class Stage:
     """The installed release, the registry that its models come from, and the Ollama of somebody else."""
 
-    def __init__(self, release: Release, registry: ModelRegistry, external: OllamaServer, gateway: str) -> None:
+    def __init__(
+        self, release: Release, registry: ModelRegistry, external: OllamaServer, gateway: str, audit_log: Path
+    ) -> None:
         self.release = release
+        self.audit_log = audit_log
         self.registry = registry
         self.external = external
         self.gateway = gateway
@@ -132,6 +136,19 @@ class Stage:
         """Pods of a ModelServer that are not leaving."""
         found = self.release.objects("pods", self.models, f"retinue.dev/model-server={server}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def operator_writes(self) -> list[tuple[str, str, str]]:
+        """Every write of an operator since the cluster began, except to its Lease, as the API server noted it."""
+        user = f"system:serviceaccount:{self.release.namespace}:{self.release.name}-operator"
+        found = []
+        for line in self.audit_log.read_text().splitlines():
+            if user not in line:
+                continue
+            event = json.loads(line)
+            what = event.get("objectRef", {})
+            if event["verb"] not in ("get", "list", "watch") and what.get("resource") not in ("leases", None):
+                found.append((event["verb"], what["resource"], what.get("name", "")))
+        return found
 
     # What is waited for -----------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def trouble_release(node_images: Cluster, node_registry: ModelRegistry) -> Itera
         release.install(trouble_values(node_registry.address, url))
         labels = {"retinue.dev/environment": "development", "retinue.dev/team": "workshop"}
         with release.gateway() as gateway:
-            stage = Stage(release, node_registry, external, gateway)
+            stage = Stage(release, node_registry, external, gateway, node_images.audit_log)
             stage.apply(
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT, "labels": labels}},
             )

@@ -75,12 +75,12 @@ def test_a_moved_tag_is_never_served_while_the_old_pod_goes_on(stage: Stage) -> 
     after = stage.ready("moved")["status"]
     assert after["modelServer"] != before["status"]["modelServer"]
     assert after["readyReplicas"] == 2
-    stage.nothing_left_of(before["status"]["modelServer"])
+    stage.gone("modelserver", before["status"]["modelServer"])
 
 
 def test_a_model_that_cannot_be_loaded_says_so_and_runs_into_its_deadline(stage: Stage) -> None:
     stage.registry.push_broken("broken:135m")
-    before = stage.serving("broken", deadlines={"startSeconds": 30})
+    before = stage.serving("broken", deadlines={"startSeconds": 10})
     stage.change_model("broken", "broken:135m")
     message = stage.both_say("broken", "Reconciling", "LoadFailed")
     assert "broken:135m" in message
@@ -93,7 +93,7 @@ def test_a_model_that_cannot_be_loaded_says_so_and_runs_into_its_deadline(stage:
     left = stage.coming("broken")["metadata"]["name"]
     stage.change_model("broken", BASE)
     assert "candidate" not in stage.ready("broken")["status"]
-    stage.nothing_left_of(left)
+    stage.gone("modelserver", left)
 
 
 def test_a_full_disk_stalls_and_a_larger_profile_recovers(stage: Stage) -> None:
@@ -108,7 +108,7 @@ def test_a_full_disk_stalls_and_a_larger_profile_recovers(stage: Stage) -> None:
     stage.runtime("cramped", profile="other-cpu")
     after = stage.ready("cramped")["status"]
     assert after["activeRevision"] == before["status"]["activeRevision"]
-    stage.nothing_left_of(left)
+    stage.gone("modelserver", left)
 
 
 def test_a_ready_pod_shows_no_phase_of_before(stage: Stage) -> None:

@@ -38,7 +38,7 @@ def test_a_rebind_to_dedicated_and_back_keeps_the_revision(stage: Stage) -> None
     assert stage.ask("moves").status_code == 200
     stage.runtime("moves")
     assert stage.ready("moves")["status"]["modelServer"] == before["modelServer"]
-    stage.nothing_left_of(own["metadata"]["name"])
+    stage.gone("modelserver", own["metadata"]["name"])
 
 
 def test_a_rebind_to_another_profile_switches_when_its_server_is_ready(stage: Stage) -> None:
@@ -51,7 +51,7 @@ def test_a_rebind_to_another_profile_switches_when_its_server_is_ready(stage: St
     assert after["modelServer"] != old
     assert stage.bound("profiles")["spec"]["profile"] == "other-cpu"
     assert after["history"] == before["status"]["history"]
-    stage.nothing_left_of(old)
+    stage.gone("modelserver", old)
 
 
 def test_an_external_server_serves_without_pods_and_its_loss_is_told(stage: Stage) -> None:
