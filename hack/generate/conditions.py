@@ -144,6 +144,7 @@ WHERE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
             r.PROGRESS_DEADLINE_EXCEEDED,
             r.REFUSED,
         ),
+        "event only": (r.REVISION_ACTIVATED,),
         "`Available`": (
             r.SERVING,
             r.NOTHING_ACTIVE,

@@ -184,6 +184,16 @@ def test_latest_follows_the_assistant_and_a_new_prompt_needs_no_other_server() -
     assert found(plan)["Ready"] == ("True", "Serving")
 
 
+def test_a_switch_that_no_transition_tells_is_an_event_of_its_own() -> None:
+    before = status_of(decide(look(pinned(), serving())))
+    plan = decide(look(make_deployment(status=before), serving(), assistant=authored(OTHER)))
+    assert status_of(plan)["activeRevision"] == OTHER["metadata"]["name"]
+    (event,) = plan.events
+    assert (event.type, event.reason) == ("Normal", "RevisionActivated")
+    assert OTHER["metadata"]["name"] in event.message
+    assert NAME in event.message
+
+
 def test_a_new_model_waits_for_its_server_while_the_old_one_serves() -> None:
     plan = decide(look(pinned(GEMMA, active()), serving()))
     assert [a["spec"]["model"]["name"] for a in plan.apply] == [OTHER_MODEL]

@@ -17,7 +17,7 @@ from retinue.domain.conditions import (
 )
 from retinue.domain.deployment_target import MISSING, Wanted, mode_of, model_server_object
 from retinue.domain.environment import Environment
-from retinue.domain.plan import Plan
+from retinue.domain.plan import Event, Plan
 from retinue.domain.rollout import Step, Target, advance
 from retinue.domain.server_view import ServerView, view_of
 from retinue.domain.transitions import events_of
@@ -28,6 +28,7 @@ from retinue.resources.reasons import (
     NO_READY_POD,
     NOTHING_ACTIVE,
     PODS_STARTING,
+    REVISION_ACTIVATED,
     ROLLOUT_IN_PROGRESS,
     SCALED_TO_ZERO,
     SERVING,
@@ -84,9 +85,20 @@ def decide_deployment(observed: ObservedDeployment, now: datetime) -> Plan:
     return Plan(
         apply=_server_to_apply(observed),
         status=status.to_object(),
-        events=events_of(before.conditions, findings),
+        events=_events(observed, step, findings),
         requeue_after=requeue,
     )
+
+
+def _events(observed: ObservedDeployment, step: Step, findings: tuple[Finding, ...]) -> tuple[Event, ...]:
+    """Transitions of Ready, and the switch that no transition tells: Ready on one revision, then Ready on another."""
+    before = observed.deployment.status
+    told = events_of(before.conditions, findings)
+    if not step.switched or before.active_revision is None or any(event.type == "Normal" for event in told):
+        return told
+    was = f"{before.active_revision} on {before.model_server}"
+    message = f"{step.active_revision} on {step.model_server} serves instead of {was}"
+    return (*told, Event("Normal", REVISION_ACTIVATED, message))
 
 
 def _desired(observed: ObservedDeployment) -> str | None:

@@ -78,6 +78,8 @@ REVISION_NOT_SUPPORTED: Final = "RevisionNotSupported"
 # AssistantDeployment ----------------------------------------------------------------------------------------------
 SERVING: Final = "Serving"
 """The wanted revision answers on as many pods as are wanted; as Available: on at least one. Do: nothing."""
+REVISION_ACTIVATED: Final = "RevisionActivated"
+"""Requests go to another revision, or to another ModelServer, from now on. Do: nothing."""
 SCALED_TO_ZERO: Final = "ScaledToZero"
 """No pod is wanted: spec.replicas is 0, or all users of it are suspended. Do: nothing, or raise spec.replicas."""
 SUSPENDED: Final = "Suspended"
