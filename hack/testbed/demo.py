@@ -24,12 +24,6 @@ console = Console(highlight=False, soft_wrap=True)
 NAME = "demo"
 EXAMPLE = ROOT / "examples" / "quickstart"
 QUESTION = "A customer asks for a flower that means thanks. What do you say?"
-DEPLOYMENT_ROWS = """
-    select to_char(at, 'HH24:MI:SS') as at, deployment, revision, ready, reason, ready_replicas, pods_ok
-    from deployment_health order by deployment_health.at desc limit 5"""
-POD_ROWS = """
-    select to_char(at, 'HH24:MI:SS') as at, pod, probe, ok, phase, round(latency_ms::numeric, 1) as ms
-    from pod_health order by pod_health.at desc limit 5"""
 REGISTRY_PORTS = (5000, 5001)
 """On the cluster's own host address, so they meet nobody else's."""
 
@@ -141,7 +135,7 @@ def _tell(release: Release, question: str) -> None:
             "get", "namespace", release.models_namespace, "-L", "pod-security.kubernetes.io/enforce"
         ).rstrip()
     )
-    say("health rows in Postgres")
+    say("health rows, read back from Postgres: retinue db newest bots/helper")
     _health_rows(release)
     say(f'retinue chat bots/helper -m "{question}"')
     where = ["--release", release.name, "--release-namespace", release.namespace]
@@ -150,11 +144,12 @@ def _tell(release: Release, question: str) -> None:
 
 def _health_rows(release: Release) -> None:
     """Rows arrive within a minute of the first probe; wait for them, as a person would."""
+    operator = f"deployment/{release.name}-operator"
+    command = ["-n", release.namespace, "exec", operator, "--", "retinue", "db", "newest", "bots/helper"]
     stop = time.monotonic() + 90
-    while "(0 rows)" in (rows := release.sql(DEPLOYMENT_ROWS)) and time.monotonic() < stop:
+    while "deployments: no rows" in (rows := release.kubectl(*command)) and time.monotonic() < stop:
         time.sleep(1)
     console.print(rows.rstrip(), markup=False)
-    console.print(release.sql(POD_ROWS).rstrip(), markup=False)
 
 
 def _cluster_flags(release: Release) -> list[str]:

@@ -60,10 +60,10 @@ def run(question: str) -> None:
             _retinue("get", kind, "-n", "bots", *flags)
         _retinue("get", "modelservers", "-n", f"{NAMESPACE}-models", *flags)
         if database is not None:
-            say("health rows in Postgres")
-            query = "select at, deployment, revision, ready, reason from deployment_health order by at desc limit 5"
-            until(lambda: bool(database[0].sql(query, database[1])), "health rows", 60)
-            console.print(str(database[0].sql(query, database[1])), markup=False)
+            say("health rows, read back from Postgres: retinue db newest bots/helper")
+            query = "select count(*) from deployment_health"
+            until(lambda: database[0].sql(query, database[1]).strip() != "0", "health rows", 60)
+            _retinue("db", "newest", "bots/helper", "--dsn-file", str(folder / "dsn"))
         say(f'retinue chat bots/helper -m "{question}"')
         url = f"http://127.0.0.1:{ports[1]}"
         until(lambda: _answers(f"{url}/readyz"), "the gateway ready", 30)

@@ -115,10 +115,10 @@ class Release:
         with self.forwarded(f"service/{self.name}-gateway", "http") as port:
             yield f"http://127.0.0.1:{port}"
 
-    def sql(self, statement: str, *, bare: bool = False) -> str:
-        """Rows of a query on the embedded database, as psql prints them; `bare`: values only."""
+    def sql(self, statement: str) -> str:
+        """Values that a query on the embedded database gives."""
         pod = f"{self.name}-postgres-0"
-        flags = ["-X", "-q", "-P", "pager=off", *(["-t", "-A"] if bare else []), "-c", statement]
+        flags = ["-X", "-q", "-t", "-A", "-c", statement]
         shell = ["psql", "-h", "127.0.0.1", "-U", "retinue", "-d", "retinue", *flags]
         inner = 'PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE") exec "$@"'
         return self.kubectl("-n", self.namespace, "exec", pod, "--", "sh", "-c", inner, "psql", *shell)

@@ -96,7 +96,7 @@ def test_a_stream_ends_with_its_usage(gateway: tuple[str, str]) -> None:
 def test_health_and_usage_rows_reach_postgres(helper: Release, gateway: tuple[str, str]) -> None:
     assert ask(*gateway).status_code == 200
     for table in ("pod_health", "deployment_health", "usage"):
-        until(lambda t=table: helper.sql(f"select count(*) from {t}", bare=True).strip() != "0", f"rows in {table}")
+        until(lambda t=table: helper.sql(f"select count(*) from {t}").strip() != "0", f"rows in {table}")
 
 
 def test_applying_the_same_again_changes_nothing(helper: Release) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from retinue.cli.db_newest import DeploymentArgument, place_of, read, show
 from retinue.cli.exits import FALSE, USAGE, CommandError
 from retinue.cli.screen import console, icon
 
@@ -156,3 +157,18 @@ def retention(
             f"{icon('bad')} {done.default_rows} rows lie outside all days: check the clocks of operator and gateways"
         )
         raise typer.Exit(FALSE)
+
+
+@app.command()
+def newest(
+    dsn_file: DsnFileOption,
+    deployment: DeploymentArgument = None,
+    limit: Annotated[int, typer.Option("--limit", help="Rows per table.", min=1, max=1000)] = 5,
+    timeout: SecondsOption = 10,
+) -> None:
+    """Read health and usage rows back: the newest of each deployment and pod, and the last requests.
+
+    Examples: retinue db newest --dsn-file dsn; kubectl exec deploy/retinue-operator -- retinue db newest bots/helper
+    """
+    namespace, name = place_of(deployment)
+    show(_run(dsn_file, timeout, lambda database: read(database, namespace, name, limit)))

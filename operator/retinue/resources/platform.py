@@ -64,7 +64,7 @@ class ModelRegistry(PlatformModel):
     insecure: bool = False
     """True: plain HTTP, for registries inside a trusted network."""
     credentials_secret: str | None = None
-    """Secret with `username` and `password`, mounted into the operator."""
+    """Secret with `username` and `password`: the operator looks digests up with it; model pods pull without."""
 
 
 class ExternalServer(PlatformModel):
