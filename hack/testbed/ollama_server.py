@@ -29,11 +29,22 @@ _MODELFILES = {
 
 
 class OllamaServer:
-    """`ollama serve` on a loopback port. `preload` puts both test models into its store first (no download)."""
+    """`ollama serve` on a local port. `preload` puts both test models into its store first (no download)."""
 
-    def __init__(self, *, preload: bool = False, port: int | None = None, env: Mapping[str, str] | None = None) -> None:
-        """`env` adds to or replaces the server's environment, for example {"OLLAMA_NUM_PARALLEL": "2"}."""
-        self.port = port or free_port()
+    def __init__(
+        self,
+        *,
+        preload: bool = False,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """`host`: the address to listen on; for pods that of the host side of their cluster's network.
+
+        `env` adds to or replaces the server's environment, for example {"OLLAMA_NUM_PARALLEL": "2"}.
+        """
+        self.host = host
+        self.port = port or free_port(host)
         self.folder = run_folder("ollama")
         self.models = self.folder / "models"
         self._env = dict(env or {})
@@ -43,7 +54,7 @@ class OllamaServer:
     @property
     def address(self) -> str:
         """host:port."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:

@@ -64,9 +64,9 @@ class Release:
             command += ["--kube-context", self.context]
         return _run(command)
 
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl against the release's cluster."""
-        return _run([*self.kubectl_command(), *arguments], stdin)
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run kubectl against the release's cluster; `check` False: a refusal is an answer too."""
+        return _run([*self.kubectl_command(), *arguments], stdin, check=check)
 
     def kubectl_command(self) -> list[str]:
         """kubectl with the flags that name the cluster."""
@@ -184,9 +184,9 @@ def merged(base: Object, more: Object) -> Object:
     return result
 
 
-def _run(command: Sequence[str], stdin: str | None = None) -> str:
+def _run(command: Sequence[str], stdin: str | None = None, *, check: bool = True) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    if check and done.returncode != 0:
         what = " ".join(a for a in command[:6] if not a.startswith("/"))
         raise TestbedError(f"{Path(command[0]).name} {what}: {done.stderr.strip() or done.stdout.strip()}")
     if done.stderr.strip():

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed.child import free_port
 from testbed.cluster import Cluster
 from testbed.model_registry import ModelRegistry
 from testbed.ollama_server import OllamaServer
@@ -15,12 +14,9 @@ from trouble_stage import HOME, TENANT, Stage, trouble_values
 @pytest.fixture(scope="session")
 def trouble_release(node_images: Cluster, node_registry: ModelRegistry) -> Iterator[Stage]:
     """The release with its stage; `home` serves."""
-    port = free_port(node_images.host_address)
-    # Pods reach it at the host's side of the cluster network, this process on loopback.
-    with OllamaServer(preload=True, port=port, env={"OLLAMA_HOST": f"0.0.0.0:{port}"}) as external:
+    with OllamaServer(preload=True, host=node_images.host_address) as external:
         release = Release(node_images.kubeconfig)
-        url = f"http://{node_images.host_address}:{port}"
-        release.install(trouble_values(node_registry.address, url))
+        release.install(trouble_values(node_registry.address, external.url))
         labels = {"retinue.dev/environment": "development", "retinue.dev/team": "workshop"}
         with release.gateway() as gateway:
             stage = Stage(release, node_registry, external, gateway, node_images.audit_log)
