@@ -203,7 +203,7 @@ class Cluster:
 
     @property
     def host_address(self) -> str:
-        """The address at which pods reach services that listen on this machine (bind them there or on 0.0.0.0)."""
+        """The address at which pods reach services that listen on this machine (bind them there)."""
         return self._layout_host(self.facts)
 
     def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002 - the name that subprocess uses
