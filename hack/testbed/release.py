@@ -43,13 +43,13 @@ class Release:
         """Where model pods run."""
         return f"{self.namespace}-models"
 
-    def install(self, values: Object | None = None, *, timeout: str = "300s") -> None:
-        """`helm upgrade --install` and wait until every role is ready."""
+    def install(self, values: Object | None = None, *more: str, timeout: str = "300s") -> None:
+        """`helm upgrade --install` with `more` flags, and wait until every role is ready."""
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump(values or {}, file)
             file.flush()
             flags = ["--create-namespace", "--values", file.name, "--wait", "--wait-for-jobs", "--timeout", timeout]
-            self.helm("upgrade", "--install", self.name, str(CHART), *flags)
+            self.helm("upgrade", "--install", self.name, str(CHART), *flags, *more)
 
     def uninstall(self) -> None:
         """`helm uninstall`: CRDs and what people wrote stay."""

@@ -20,7 +20,8 @@ def narrow(node_images: Cluster, node_registry: ModelRegistry) -> Iterator[Relea
     release = Release(node_images.kubeconfig, namespace="narrow-system")
     release.kubectl("apply", "-f", str(EXAMPLE / "namespace.yaml"))
     values = quick_values(node_registry.address) | {"namespaces": ["bots"], "presets": {"namespaces": ["bots"]}}
-    release.install(values)
+    # CRDs that another release left behind are taken over, as docs/guides/install.md says.
+    release.install(values, "--take-ownership")
     yield release
     release.kubectl("delete", "assistantdeployments", "-A", "--all")
     release.uninstall()
