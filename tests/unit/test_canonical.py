@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retinue.domain.canonical import NotCanonical, canonical_json, null_path, sha256_of, shortest_decimal
+from retinue.domain.canonical import MAX_DEPTH, NotCanonical, canonical_json, null_path, sha256_of, shortest_decimal
 
 pytestmark = pytest.mark.unit
 
@@ -56,3 +56,14 @@ def test_what_has_no_exact_form_is_refused(value: object) -> None:
 def test_a_null_is_found_by_its_path() -> None:
     assert null_path({"a": [{"b": 1}, {"c": None}]}, "x") == "x.a[1].c"
     assert null_path({"a": [False, 0, "", {}, []]}, "x") is None
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 100_000])
+def test_what_is_nested_too_deep_has_no_form(levels: int) -> None:
+    value: object = 1
+    for level in range(levels):
+        if level == MAX_DEPTH:
+            assert canonical_json(value)
+        value = [value] if level % 2 else {"a": value}
+    with pytest.raises(NotCanonical, match="deeper than"):
+        canonical_json(value)

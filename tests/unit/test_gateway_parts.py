@@ -1,9 +1,11 @@
 """The parts of the gateway that need no network: balance, secrets, health, metrics, the snapshot on disk."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from builders import make_deployment, make_model_server, make_revision
 from retinue.domain.chat_translation import Outcome
@@ -11,14 +13,25 @@ from retinue.domain.route_snapshot import SnapshotDamaged, read_snapshot, write_
 from retinue.domain.routing import Route, RouteObjects, RouteState, RouteTable, Target
 from retinue.domain.served_revision import serve_revision
 from retinue.gateway.balance import AVOID_SECONDS, Balancer
+from retinue.gateway.feed import KINDS, RouteFeed
 from retinue.gateway.health import Health
 from retinue.gateway.metrics import GatewayMetrics
 from retinue.gateway.secrets import RECHECK_SECONDS, SecretFile, TokenCheck
 from retinue.gateway.settings import GatewaySettings
 from retinue.gateway.snapshot import SnapshotFile
+from retinue.kube.cache import Cache
+from retinue.resources.platform import PlatformConfig
 
 pytestmark = pytest.mark.unit
 
+PLATFORM = PlatformConfig.model_validate(
+    {
+        "agentImage": "retinue:test",
+        "defaultProfile": "small-cpu",
+        "profiles": [{"name": "small-cpu", "image": "ollama"}],
+        "modelRegistries": [{"host": "registry.test", "default": True}],
+    }
+)
 PODS = tuple(Target(f"http://10.0.0.{i}:8080", f"pod-{i}") for i in range(3))
 
 
@@ -261,3 +274,25 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RETINUE_GATEWAY_SNAPSHOT_PATH", "/s")
     settings = GatewaySettings()
     assert (settings.platform_file, settings.snapshot_path) == (Path("/p.yaml"), Path("/s"))
+
+
+async def test_a_revision_that_cannot_be_written_to_disk_does_not_end_the_routes_of_all(tmp_path: Path) -> None:
+    schema: dict[str, object] = {}
+    for _ in range(400):
+        schema = {"not": schema}
+    revision = make_revision()
+    revision["spec"]["snapshot"]["responseFormat"] = {"type": "JSONSchema", "schema": schema}
+    cache = Cache()
+    feed = RouteFeed(cache, PLATFORM, GatewayMetrics(), SnapshotFile(tmp_path / "routes.json"))
+    running = asyncio.create_task(feed.run())
+    deployment = make_deployment(status={"activeRevision": revision["metadata"]["name"], "modelServer": "x"})
+    for kind, objects in zip(KINDS, ([deployment], [revision], [], []), strict=True):
+        cache.expect(kind, (None,))
+        cache.replace_all(kind, None, objects, "1")
+    with capture_logs() as logs:
+        async with asyncio.timeout(60):
+            while not any(line["event"] == "snapshot_not_written" for line in logs):  # noqa: ASYNC110 (a log line)
+                await asyncio.sleep(0.02)
+    assert not running.done()
+    assert feed.table().routes["bots-dev/support-bot"].state is RouteState.REVISION_NOT_SERVABLE
+    running.cancel()

@@ -1,5 +1,6 @@
 """From an Assistant to a snapshot: who wins, what is written out, what is refused."""
 
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -163,6 +164,13 @@ def test_order_and_trailing_zeros_change_no_snapshot(order: list[str], zeros: in
         ({"responseFormat": {"type": "JSONSchema"}}, None, {}, "ResponseFormatInvalid", SCHEMA),
         ({"responseFormat": {"type": "Text", "schema": {}}}, None, {}, "ResponseFormatInvalid", SCHEMA),
         (_answering({"maximum": 2**53 + 1}), None, {}, "ResponseFormatInvalid", SCHEMA),
+        (
+            _answering(reduce(lambda inner, _: {"not": inner}, range(500), {})),
+            None,
+            {},
+            "ResponseFormatInvalid",
+            SCHEMA,
+        ),
         (_answering({"a": {"default": None}}), None, {}, "ResponseFormatInvalid", f"{SCHEMA}.a.default"),
     ],
 )

@@ -2,11 +2,15 @@
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, Final
 
 import rfc8785
 
 _DECIMAL = re.compile(r"^(-?)0*(\d+?)(?:\.(\d*?)0*)?$")
+
+MAX_DEPTH: Final = 128
+"""Deepest nesting that is hashed. Far more than a schema needs and far less than any JSON library here takes: what has
+a hash can be sent to a model and written to disk by every role."""
 
 
 class NotCanonical(ValueError):
@@ -16,12 +20,30 @@ class NotCanonical(ValueError):
 def canonical_json(value: Any) -> bytes:
     """RFC 8785 bytes of a JSON value.
 
-    Raises NotCanonical for what has no exact form: integers beyond 2^53, infinities, lone surrogates, other types.
+    Raises NotCanonical for what has no exact form: integers beyond 2^53, infinities, lone surrogates, other types; and
+    for what is nested deeper than MAX_DEPTH.
     """
+    if _deeper_than(value, MAX_DEPTH):
+        raise NotCanonical(f"it is nested deeper than {MAX_DEPTH} levels")
     try:
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise NotCanonical(str(error)) from None
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Level by level and not by recursion, which a hostile value would exhaust."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            item
+            for part in level
+            if isinstance(part, dict | list | tuple)
+            for item in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def sha256_of(value: Any) -> str:

@@ -224,9 +224,6 @@ def _response_format_violations(response_format: ResponseFormat, path: str) -> l
         ]
     if schema is None:
         return []
-    null = null_path(schema, f"{path}.schema")
-    if null is not None:
-        return [Violation(RESPONSE_FORMAT_INVALID, null, "null is not allowed in a schema", "remove it")]
     try:
         canonical_json(schema)
     except NotCanonical as error:
@@ -235,9 +232,13 @@ def _response_format_violations(response_format: ResponseFormat, path: str) -> l
                 RESPONSE_FORMAT_INVALID,
                 f"{path}.schema",
                 f"it holds a value that cannot be hashed exactly ({error})",
-                "use integers between -(2^53) and 2^53, finite numbers and valid Unicode",
+                "use integers between -(2^53) and 2^53, finite numbers, valid Unicode and fewer levels",
             )
         ]
+    # Not before: it goes down by recursion, and only now is it known that there is an end near.
+    null = null_path(schema, f"{path}.schema")
+    if null is not None:
+        return [Violation(RESPONSE_FORMAT_INVALID, null, "null is not allowed in a schema", "remove it")]
     return []
 
 

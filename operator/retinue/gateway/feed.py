@@ -143,8 +143,9 @@ class RouteFeed:
             objects = self._objects()
             try:
                 await asyncio.to_thread(_save, snapshot, objects)
-            except OSError as error:
-                self._log.warning("snapshot_not_written", path=str(snapshot.path), error=error.strerror)
+            except Exception as error:  # noqa: BLE001 (an object that cannot be written must not end the routes of all)
+                cause = getattr(error, "strerror", None) or type(error).__name__
+                self._log.warning("snapshot_not_written", path=str(snapshot.path), error=cause)
 
 
 def _save(snapshot: SnapshotFile, objects: RouteObjects) -> None:

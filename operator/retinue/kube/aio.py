@@ -18,7 +18,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from retinue.kube import errors
 from retinue.kube.client import KubeClient, Object, Page, Resource
-from retinue.kube.replies import error_of
+from retinue.kube.replies import decode, error_of
 from retinue.resources.meta import FIELD_MANAGER
 
 CALL_SECONDS = 15.0
@@ -269,7 +269,7 @@ class AioKubeClient(KubeClient):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         try:
-            answer = orjson.loads(data) if data else {}
+            answer = decode(data) if data else {}
         except orjson.JSONDecodeError as error:
             why = "the answer is not JSON; is this an API server?"
             raise errors.Unavailable(response.status, "NotJSON", why) from error
@@ -339,7 +339,7 @@ def path_of(
 
 
 def _event(line: bytes) -> tuple[str, Object]:
-    event: dict[str, Any] = orjson.loads(line)
+    event: dict[str, Any] = decode(line)
     if event["type"] == "ERROR":
         status = event["object"]
         raise error_of(int(status.get("code") or 500), None, orjson.dumps(status))

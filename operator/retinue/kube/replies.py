@@ -1,10 +1,48 @@
 """Turns a failed answer of the API server (a metav1.Status, or anything a proxy says) into our errors."""
 
+import re
+from typing import Any, Final
+
 import orjson
 
 from retinue.kube import errors
 
 MESSAGE_LIMIT = 2048
+KEPT_DEPTH: Final = 256
+"""Levels of an answer that are kept when it has more than a parser takes."""
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+
+
+def decode(data: bytes) -> Any:
+    """The JSON value of an answer. Raises orjson.JSONDecodeError.
+
+    The API server stores objects that are nested deeper than parsers take. One tenant's must not end a list or a watch
+    that holds those of all others, so what lies too deep is read as null; no digest fits such an object any more.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        pruned = _prune(data)
+        if pruned is None:
+            raise
+        return orjson.loads(pruned)
+
+
+def _prune(data: bytes) -> bytes | None:
+    """The text without what lies deeper than KEPT_DEPTH, None if nothing does."""
+    kept: list[bytes] = []
+    depth, begin = 0, 0
+    for token in _TOKEN.finditer(data):
+        sign = token[0]
+        if sign in (b"[", b"{"):
+            depth += 1
+            if depth == KEPT_DEPTH + 1:
+                kept += (data[begin : token.start()], b"null")
+        elif sign in (b"]", b"}"):
+            if depth == KEPT_DEPTH + 1:
+                begin = token.end()
+            depth -= 1
+    return b"".join((*kept, data[begin:])) if kept else None
 
 
 def error_of(status: int, retry_after: str | None, data: bytes) -> errors.ApiError:
