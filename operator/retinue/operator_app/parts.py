@@ -132,8 +132,8 @@ def sources(platform: PlatformConfig) -> tuple[Source, ...]:
     tenants: tuple[str | None, ...] = tuple(platform.namespaces) or (None,)
     models = (platform.models_namespace,)
     return (
-        Source(NAMESPACE, tenants),
-        *(Source(kind, tenants) for kind in TENANT_KINDS),
+        Source(NAMESPACE, tenants, spare_refused=True),
+        *(Source(kind, tenants, spare_refused=True) for kind in TENANT_KINDS),
         Source(MODEL_SERVER, models),
         *(Source(kind, models, OURS) for kind in CHILD_KINDS),
     )

@@ -1,5 +1,6 @@
 """Assistant: gather template, ConfigMaps and revisions; ask the registry once per generation; decide; act."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -9,7 +10,8 @@ from retinue.domain.revision import needed_config_maps
 from retinue.kube import errors
 from retinue.kube.cache import Key
 from retinue.kube.client import Object
-from retinue.kube.resources import CONFIG_MAP
+from retinue.kube.listwatch import list_all
+from retinue.kube.resources import ASSISTANT_DEPLOYMENT, CONFIG_MAP
 from retinue.outbound.model_registry import Digests, RegistryError
 from retinue.reconcile.world import BY_ASSISTANT, World, refused
 from retinue.resources.reasons import MODEL_NOT_RESOLVED, MODEL_UNKNOWN, REGISTRY_DENIED
@@ -37,7 +39,12 @@ class AssistantReconciler:
         if obj is None:
             return None
         observed = await self._gather(obj)
-        plan = decide_assistant(observed, world.now())
+        now = world.now()
+        plan = decide_assistant(observed, now)
+        if plan.delete:
+            # What is collected is lost for ever, and a watch may be minutes behind: who names a revision is read live.
+            deployments, _ = await list_all(world.client, ASSISTANT_DEPLOYMENT, key.namespace)
+            plan = decide_assistant(replace(observed, referenced=observed.referenced | referenced(deployments)), now)
         result = await world.actor.act(plan, obj, lambda refusal: refused(obj, refusal, world.now()))
         return result.requeue_after
 
@@ -54,7 +61,7 @@ class AssistantReconciler:
             revisions=tuple(
                 world.cache.by_index("AssistantRevision", BY_ASSISTANT, f"{assistant.namespace}/{assistant.name}")
             ),
-            referenced=self._referenced(assistant.namespace),
+            referenced=referenced(world.cache.list("AssistantDeployment", assistant.namespace)),
         )
         name = lookup_needed(observed)
         return observed if name is None else replace(observed, found=await self._look_up(name))
@@ -71,18 +78,6 @@ class AssistantReconciler:
                 continue
         return found
 
-    def _referenced(self, namespace: str) -> frozenset[str]:
-        """Every revision that a deployment of the namespace names, anywhere."""
-        names: set[str] = set()
-        for deployment in self._world.cache.list("AssistantDeployment", namespace):
-            status = deployment.get("status") or {}
-            names.add((deployment["spec"].get("source") or {}).get("revision") or "")
-            names.update(status.get(field) or "" for field in ("desiredRevision", "activeRevision"))
-            names.add((status.get("candidate") or {}).get("revision") or "")
-            for entry in status.get("history") or []:
-                names.update((entry.get("revision") or "", entry.get("from") or ""))
-        return frozenset(names - {""})
-
     async def _look_up(self, name: str) -> str | Problem:
         try:
             return await self._digests.digest(name)
@@ -90,3 +85,16 @@ class AssistantReconciler:
             reason = MODEL_UNKNOWN if error.reason == MODEL_UNKNOWN else MODEL_NOT_RESOLVED
             action = _ACTIONS.get(error.reason, "check modelRegistries of the chart and the network")
             return Problem(reason, f"spec.model.name: {error}; {action}, {_GIVE}")
+
+
+def referenced(deployments: Iterable[Object]) -> frozenset[str]:
+    """Every revision that one of the deployments names, anywhere."""
+    names: set[str] = set()
+    for deployment in deployments:
+        status = deployment.get("status") or {}
+        names.add((deployment["spec"].get("source") or {}).get("revision") or "")
+        names.update(status.get(field) or "" for field in ("desiredRevision", "activeRevision"))
+        names.add((status.get("candidate") or {}).get("revision") or "")
+        for entry in status.get("history") or []:
+            names.update((entry.get("revision") or "", entry.get("from") or ""))
+    return frozenset(names - {""})

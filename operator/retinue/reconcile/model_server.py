@@ -1,6 +1,7 @@
 """ModelServer: gather users, children, pods and what their agents said; decide; act."""
 
 from collections.abc import Callable
+from typing import Final
 
 from retinue.domain.deployment_target import Wanted, demand_of
 from retinue.domain.environment import environment_of
@@ -22,6 +23,12 @@ Newest = Callable[[str], Probe | None]
 """The newest answer of a pod by its UID, of an external server by the UID of its ModelServer; never waits."""
 
 
+ASKED_BEFORE_REMOVAL: Final = ("Namespace", "Assistant", "AssistantRevision", "AssistantDeployment")
+"""Kinds that tell who needs a server; one is removed only once all of them have been listed everywhere."""
+UNLISTED_SECONDS: Final = 60.0
+"""Seconds until the next look at a server whose users cannot be known now."""
+
+
 class ModelServerReconciler:
     """Keeps the pods of each ModelServer as its users want them."""
 
@@ -36,6 +43,9 @@ class ModelServerReconciler:
         if obj is None:
             return None
         plan = await self._decide(ModelServer.from_object(obj))
+        if any(delete.kind == key.kind for delete in plan.delete) and not world.cache.synced(*ASKED_BEFORE_REMOVAL):
+            # A namespace that cannot be listed may hold a user: nobody is known not to need the server.
+            return UNLISTED_SECONDS
         result = await world.actor.act(plan, obj, lambda refusal: refused(obj, refusal, world.now(), plan))
         return result.requeue_after
 

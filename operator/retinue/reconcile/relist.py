@@ -20,6 +20,8 @@ from retinue.reconcile.queue import Queue
 
 JITTER = 0.2
 RETRY_SECONDS = 5.0
+FORBIDDEN = 403
+"""Unlike 401, which says nothing about a namespace."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,8 @@ class Source:
     namespaces: tuple[str | None, ...] = (None,)
     """Namespaces to list (None: all), or the names of the objects themselves if the kind is cluster-scoped."""
     label_selector: str | None = None
+    spare_refused: bool = False
+    """Whether one listed namespace may refuse us (it was deleted, and our Role with it) without stopping the others."""
 
 
 class Relist:
@@ -74,8 +78,7 @@ class Relist:
         """
         repaired = 0
         for source in self._sources:
-            for namespace in source.namespaces:
-                repaired += len(await self._list(source, namespace))
+            repaired += await self._list_source(source)
         for kind in self._reconciled:
             for key in self._cache.keys(kind):
                 self._queue.add(key)
@@ -93,6 +96,27 @@ class Relist:
                 delay = max(error.retry_after or 0.0, RETRY_SECONDS * (0.5 + self._jitter()))
                 log.warning("the relist failed", cause=error.summary, retry_seconds=delay)
             await asyncio.sleep(delay)
+
+    async def _list_source(self, source: Source) -> int:
+        """Every list of one source. What a namespace refuses stays as it was last seen, and does not count as listed.
+
+        Raises ApiError, also if nothing was let through: then it is not one namespace that is gone.
+        """
+        repaired, refused = 0, 0
+        for namespace in source.namespaces:
+            try:
+                repaired += len(await self._list(source, namespace))
+            except errors.Forbidden as error:
+                refused += 1
+                if error.status != FORBIDDEN or not source.spare_refused or refused == len(source.namespaces):
+                    raise
+                log.warning(
+                    "a listed namespace was left out: create it again with the operator's Role, or list it no more",
+                    kind=source.resource.kind,
+                    ns=namespace,
+                    cause=error.summary,
+                )
+        return repaired
 
     async def _list(self, source: Source, namespace: str | None) -> set[Key]:
         resource = source.resource
