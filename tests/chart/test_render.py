@@ -32,6 +32,9 @@ def test_helm_lint_finds_nothing() -> None:
         ("operator.spoolSize=lots", "spoolSize"),
         ("defaultProfile=absent", "defaultProfile: absent is not one of profiles (small-cpu)"),
         ("modelRegistries[0].host=a.example", "modelRegistries: 0 entries have default: true"),
+        ("namespaces={bots,default}", "namespaces: default is retinue's own"),
+        ("namespaces={default-models}", "namespaces: default-models is retinue's own"),
+        ("models.namespace=default", "models.namespace: default is the namespace of the release"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(value: str, place: str) -> None:
@@ -156,3 +159,11 @@ def test_the_models_namespace_is_restricted() -> None:
     namespace = of_kind(render(), "Namespace")["/retinue-system-models"]
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert not of_kind(render("models.createNamespace=false"), "Namespace")
+
+
+@pytest.mark.parametrize(
+    "value", ["imagePullSecrets={mine}", "image.pullPolicy=Always", "image.tag=v9", "postgres.external.key=k"]
+)
+def test_a_setup_job_with_another_pod_has_another_name(value: str) -> None:
+    before, after = (of_kind(render(*sets), "Job") for sets in ((), (value,)))
+    assert before.keys().isdisjoint(after), "the pod template of a Job cannot be changed, so the upgrade would fail"

@@ -52,6 +52,15 @@ capabilities: {drop: [ALL]}
 {{- if not (has .Values.defaultProfile $profiles) }}
 {{- fail (printf "defaultProfile: %s is not one of profiles (%s); name a listed one" .Values.defaultProfile (join ", " $profiles)) }}
 {{- end }}
+{{- $models := include "retinue.modelsNamespace" . }}
+{{- if eq $models .Release.Namespace }}
+{{- fail (printf "models.namespace: %s is the namespace of the release; model pods need another one" $models) }}
+{{- end }}
+{{- range .Values.namespaces }}
+{{- if or (eq . $.Release.Namespace) (eq . $models) }}
+{{- fail (printf "namespaces: %s is retinue's own; list only namespaces with assistants" .) }}
+{{- end }}
+{{- end }}
 {{- $defaults := 0 }}{{- range .Values.modelRegistries }}{{- if .default }}{{- $defaults = add1 $defaults }}{{- end }}{{- end }}
 {{- if ne (int $defaults) 1 }}
 {{- fail (printf "modelRegistries: %d entries have default: true; exactly one must" (int $defaults)) }}
