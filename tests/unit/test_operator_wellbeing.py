@@ -50,8 +50,9 @@ def wellbeing(age: float | None, *, leading: bool = True, answered: int = 200, l
     [
         (wellbeing(10), True),
         (wellbeing(1499), True),
-        (wellbeing(1501), False),
-        (wellbeing(1501, answered=0), True),
+        (wellbeing(1501, later=1501), False),
+        (wellbeing(1501, later=1501, answered=0), True),
+        (wellbeing(9999, later=10), True),
         (wellbeing(None, later=1499), True),
         (wellbeing(None, later=1501), False),
         (wellbeing(9999, leading=False), True),

@@ -31,8 +31,12 @@ NOW = datetime(2026, 1, 10, 12, 0, tzinfo=UTC)
 class Faults:
     """Stand-in for fault injection only: lists that are refused or ahead of the watch, writes that take their time."""
 
-    def __init__(self, lists: Mapping[str | None, list[Object] | int] | None = None) -> None:
+    def __init__(
+        self, lists: Mapping[str | None, list[Object] | int] | None = None, *, keeps: str | None = None
+    ) -> None:
+        """`keeps` is the message with which deletes are refused."""
         self.lists = dict(lists or {})
+        self.keeps = keeps
         self.deleted: list[str] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -56,6 +60,8 @@ class Faults:
 
     async def delete(self, _: Resource, name: str, namespace: str | None = None, **__: Any) -> None:
         """Notes what was deleted."""
+        if self.keeps is not None:
+            raise errors.Forbidden(403, "Forbidden", self.keeps)
         self.deleted.append(name)
 
     held: Cache
@@ -102,6 +108,24 @@ async def test_a_revision_that_only_the_api_server_knows_to_be_named_is_not_coll
         world.cache.put(obj)
     await AssistantReconciler(world, ModelRegistries([])).reconcile(key_of(assistant))
     assert faults.deleted == [lost]
+
+
+async def test_a_refused_collection_does_not_keep_the_rest_of_the_status_from_being_written() -> None:
+    old = [{**r, "status": {"ordinal": number}} for number, r in enumerate(revisions(4), start=1)]
+    faults = Faults(keeps="revisions are kept for ever here")
+    world = world_of(faults)
+    newest = old[3]["metadata"]["name"]
+    assistant = make_assistant(
+        spec={"revisionHistoryLimit": 2, "lifecycle": "Inactive"}, status={"latestRevision": newest}
+    )
+    for obj in (assistant, *old):
+        world.cache.put(obj)
+    await AssistantReconciler(world, ModelRegistries([])).reconcile(key_of(assistant))
+    (stored,) = world.cache.list("Assistant")
+    assert stored["status"]["latestOrdinal"] == 4
+    stalled = next(c for c in stored["status"]["conditions"] if c["type"] == "Stalled")
+    assert faults.keeps is not None
+    assert faults.keeps in stalled["message"]
 
 
 def relist_of(cache: Cache, faults: Faults, *, spare_refused: bool = True) -> Relist:

@@ -188,6 +188,11 @@ class AioKubeClient(KubeClient):
                         yield _event(line)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            # Not chained: the error holds what was sent.
+            raise errors.Unavailable(
+                0, "NotAWatch", "something between us and the API server answers a watch"
+            ) from None
         finally:
             response.close()
 

@@ -40,7 +40,9 @@ class Wellbeing:
         if self._leading_since is None:
             return True, "standing by"
         age = self.relist.age if self.relist is not None else None
-        stale = self._clock() - self._leading_since if age is None else age
+        leading = self._clock() - self._leading_since
+        # A relist of an earlier leadership says nothing: on standby nothing is listed.
+        stale = leading if age is None else min(age, leading)
         server = self._answered is not None and self._clock() - self._answered < ANSWERED_SECONDS
         if server and stale > STALE_PERIODS * self._relist_seconds:
             return False, f"no complete relist for {stale:.0f} s although the API server answers"

@@ -45,7 +45,11 @@ class AssistantReconciler:
             # What is collected is lost for ever, and a watch may be minutes behind: who names a revision is read live.
             deployments, _ = await list_all(world.client, ASSISTANT_DEPLOYMENT, key.namespace)
             plan = decide_assistant(replace(observed, referenced=observed.referenced | referenced(deployments)), now)
-        result = await world.actor.act(plan, obj, lambda refusal: refused(obj, refusal, world.now()))
+        # A refused collection leaves the rest of the decision true: it must not keep a new revision from being named.
+        collected = {Key(delete.kind, delete.namespace, delete.name) for delete in plan.delete}
+        result = await world.actor.act(
+            plan, obj, lambda refusal: refused(obj, refusal, world.now(), plan if refusal.key in collected else None)
+        )
         return result.requeue_after
 
     async def _gather(self, obj: Object) -> ObservedAssistant:
