@@ -1,6 +1,7 @@
 """What the command line prints and which exit codes it gives, as far as no cluster is needed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from retinue.cli import status
+from retinue.cli import main, status
+from retinue.cli.cluster import Access
 from retinue.cli.exits import CommandError
+from retinue.cli.gateway_access import gateway_url, names_of
 from retinue.cli.get import at_path, resource_of
 from retinue.cli.main import app
 from retinue.cli.screen import age, state_of
@@ -174,3 +177,40 @@ def test_objects_print_as_json_that_kubectl_takes_back(capsys: pytest.CaptureFix
 
     _print(resource_of("ast"), [obj({})], "json", show_namespace=False, single=True, now=0)
     assert json.loads(capsys.readouterr().out)["kind"] == "Assistant"
+
+
+def test_an_error_is_shown_with_its_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: Any) -> None:
+        raise CommandError("write [host/][namespace/]model[:tag], not [/x]", 4)
+
+    monkeypatch.setattr(main, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 4
+    assert capsys.readouterr().err == "error: write [host/][namespace/]model[:tag], not [/x]\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "names"),
+    [
+        ("retinue", "retinue"),
+        ("my-retinue", "my-retinue"),
+        ("prod", "prod-retinue"),
+        ("a" * 39 + "-bcd", "a" * 39),
+    ],
+)
+def test_a_release_is_found_under_the_names_that_the_chart_gives(release: str, names: str) -> None:
+    assert names_of(release) == names
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_an_address_in_an_error_of_kubectl_is_not_taken_for_the_gateway(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": ""}}
+    config.write_text(json.dumps({"clusters": [cluster], "contexts": [context], "current-context": "c"}))
+    access = Access(f"{tmp_path / 'absent'}:{config}", None, None)
+    with pytest.raises(CommandError, match="cannot reach the gateway"), gateway_url(access, None, "retinue", "r"):
+        pytest.fail("there is no gateway")

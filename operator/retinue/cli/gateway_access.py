@@ -19,6 +19,12 @@ RELEASE_NAMESPACE = "retinue-system"
 """Where the README installs the chart; other places are named with --release-namespace."""
 
 
+def names_of(release: str) -> str:
+    """How the names of a release's objects begin: as the chart's `retinue.fullname` says."""
+    whole = release if "retinue" in release else f"{release}-retinue"
+    return whole[:40].removesuffix("-")
+
+
 @contextlib.contextmanager
 def gateway_url(access: Access, server: str | None, release: str, release_namespace: str) -> Iterator[str]:
     """Base URL of the gateway; without `server`, `kubectl port-forward` runs for as long as it is used."""
@@ -28,12 +34,18 @@ def gateway_url(access: Access, server: str | None, release: str, release_namesp
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise CommandError("no kubectl on PATH for the port-forward; install it or give --server URL", USAGE)
-    command = [kubectl, *_flags(access), "-n", release_namespace, "port-forward", f"service/{release}-gateway", ":http"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forward:
+    context = ["--context", access.context] if access.context else []
+    service = f"service/{names_of(release)}-gateway"
+    command = [kubectl, *context, "-n", release_namespace, "port-forward", service, ":http"]
+    # Not as a flag: the variable may list several files, the flag takes one.
+    environment = {**os.environ, **({"KUBECONFIG": access.kubeconfig} if access.kubeconfig else {})}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as forward:
         try:
             assert forward.stdout is not None
             line = forward.stdout.readline()
-            match = re.search(r"127\.0\.0\.1:(\d+)", line)
+            match = re.search(r"^Forwarding from 127\.0\.0\.1:(\d+) ", line)
             if match is None:
                 rest = (line + (forward.stdout.readline() if forward.poll() is None else "")).strip()
                 raise CommandError(
@@ -59,7 +71,7 @@ def gateway_token(access: Access, token_file: Path | None, release: str, release
 
     from retinue.kube.resources import SECRET
 
-    name = f"{release}-gateway-token"
+    name = f"{names_of(release)}-gateway-token"
 
     async def read(client: "KubeClient") -> str:
         secret = await client.get(SECRET, name, release_namespace)
@@ -72,12 +84,3 @@ def gateway_token(access: Access, token_file: Path | None, release: str, release
             f"no token: set RETINUE_TOKEN or give --token-file (reading Secret {release_namespace}/{name}: {error})",
             error.code,
         ) from None
-
-
-def _flags(access: Access) -> list[str]:
-    flags = []
-    if access.kubeconfig:
-        flags += ["--kubeconfig", access.kubeconfig]
-    if access.context:
-        flags += ["--context", access.context]
-    return flags

@@ -35,7 +35,10 @@ def main() -> None:
     try:
         app(prog_name=name)
     except CommandError as error:
-        console(stderr=True).print(f"[red]error:[/red] {error}", markup=True)
+        from rich.markup import escape
+
+        # Causes come from servers and quote names like [host/]model, which must neither vanish nor break the line.
+        console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}")
         raise SystemExit(error.code) from None
 
 

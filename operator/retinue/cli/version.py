@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         try:
             server, schema = run(Access(kubeconfig, context, None), ask)
         except CommandError as error:
-            screen.print(f"cluster     unknown ({error})")
+            screen.print(f"cluster     unknown ({error})", markup=False)
             raise typer.Exit(error.code) from None
         screen.print(f"kubernetes  {server}")
         screen.print(f"crds        {schema} (this program knows {SCHEMA_REVISION})")
