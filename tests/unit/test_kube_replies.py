@@ -8,15 +8,16 @@ from retinue.kube.replies import KEPT_DEPTH, decode
 pytestmark = pytest.mark.unit
 
 
-def test_an_object_that_no_parser_takes_leaves_the_others_of_its_list_alone() -> None:
-    deep = '{"a":' * 5000 + "[1]" + "}" * 5000
+@pytest.mark.parametrize("levels", [300, 1000, 5000])
+def test_an_object_that_is_too_deep_leaves_the_others_of_its_list_alone(levels: int) -> None:
+    deep = '{"a":' * levels + "[1]" + "}" * levels
     found = decode(f'{{"items":[{{"x":"}}]\\"[{{","y":{deep},"z":[1,{{"q":2}}]}},{{"n":3}}]}}'.encode())
     first, second = found["items"]
     assert (first["x"], first["z"], second) == ('}]"[{', [1, {"q": 2}], {"n": 3})
-    levels, value = 0, first["y"]
+    kept, value = 0, first["y"]
     while value is not None:
-        levels, value = levels + 1, value["a"]
-    assert levels == KEPT_DEPTH - 3, "items, its list and the object itself are levels as well"
+        kept, value = kept + 1, value["a"]
+    assert kept == KEPT_DEPTH - 3, "items, its list and the object itself are levels as well"
 
 
 @pytest.mark.parametrize("data", [b'{"a":', b"<html>no API server</html>", b"[" * 5000])

@@ -8,24 +8,25 @@ import orjson
 from retinue.kube import errors
 
 MESSAGE_LIMIT = 2048
-KEPT_DEPTH: Final = 256
-"""Levels of an answer that are kept when it has more than a parser takes."""
+KEPT_DEPTH: Final = 200
+"""Levels of an answer that are kept when it has more than orjson reads (1024) or writes (254)."""
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
 
 def decode(data: bytes) -> Any:
     """The JSON value of an answer. Raises orjson.JSONDecodeError.
 
-    The API server stores objects that are nested deeper than parsers take. One tenant's must not end a list or a watch
-    that holds those of all others, so what lies too deep is read as null; no digest fits such an object any more.
+    The API server stores objects that are nested deeper than parsers take, or Python can compare. One tenant's must not
+    end a list or a watch that holds those of all others, so what lies too deep is read as null; no digest fits such an
+    object any more.
     """
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
+        value = orjson.loads(data)
+        orjson.dumps(value)  # by far the fastest way to learn that it is not too deep
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         pruned = _prune(data)
-        if pruned is None:
-            raise
-        return orjson.loads(pruned)
+        return orjson.loads(data if pruned is None else pruned)
+    return value
 
 
 def _prune(data: bytes) -> bytes | None:
