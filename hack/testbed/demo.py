@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False)
 console = Console(highlight=False, soft_wrap=True)
 NAME = "demo"
 EXAMPLE = ROOT / "examples" / "quickstart"
-QUESTION = "A customer asks for a flower that means thanks. What do you say?"
+QUESTION = "Please greet our customers in one sentence."
 REGISTRY_PORTS = (5000, 5001)
 """On the cluster's own host address, so they meet nobody else's."""
 
