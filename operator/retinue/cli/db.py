@@ -168,7 +168,8 @@ def newest(
 ) -> None:
     """Read health and usage rows back: the newest of each deployment and pod, and the last requests.
 
-    Examples: retinue db newest --dsn-file dsn; kubectl -n retinue-system exec deploy/retinue-operator -- retinue db newest bots/helper
+    Examples: retinue db newest --dsn-file dsn;
+    kubectl -n retinue-system exec deploy/retinue-operator -- retinue db newest bots/helper
     """
     namespace, name = place_of(deployment)
     show(_run(dsn_file, timeout, lambda database: read(database, namespace, name, limit)))
