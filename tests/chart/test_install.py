@@ -196,6 +196,8 @@ def test_an_upgrade_that_edits_a_profile_rolls_its_pods(helper: Release, node_re
 
 
 def test_a_suspended_deployment_is_refused_by_name(helper: Release) -> None:
+    helper.kubectl("apply", "-f", str(EXAMPLES / "template"))
+    wait_ready(helper, "rose-support")
     patch(helper, "assistantdeployment", "rose-support", {"suspend": True})
     with helper.gateway() as url:
         token = helper.token()
