@@ -1,7 +1,7 @@
 """What the command line prints and which exit codes it gives, as far as no cluster is needed."""
 
 import json
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from retinue.cli.gateway_access import gateway_url, names_of
 from retinue.cli.get import at_path, resource_of
 from retinue.cli.main import app
 from retinue.cli.screen import age, state_of
+from testbed import binaries
 
 pytestmark = pytest.mark.unit
 runner = CliRunner()
@@ -205,8 +206,10 @@ def test_a_release_is_found_under_the_names_that_the_chart_gives(release: str, n
     assert names_of(release) == names
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
-def test_an_address_in_an_error_of_kubectl_is_not_taken_for_the_gateway(tmp_path: Path) -> None:
+def test_an_address_in_an_error_of_kubectl_is_not_taken_for_the_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(binaries.ensure("kubectl").parent), prepend=os.pathsep)
     config = tmp_path / "config"
     cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
     context = {"name": "c", "context": {"cluster": "c", "user": ""}}
