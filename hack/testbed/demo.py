@@ -120,7 +120,6 @@ def _existing(context: str | None, question: str, *, use_kind: bool) -> None:
 def _tell(release: Release, question: str) -> None:
     """Apply the example and show what happens until the answer, the objects and the health rows."""
     say(f"kubectl apply -f {EXAMPLE.relative_to(ROOT)}/")
-    console.print(release.kubectl("apply", "-f", str(EXAMPLE / "namespace.yaml")).strip(), style="dim")
     console.print(release.kubectl("apply", "-f", str(EXAMPLE)).strip(), style="dim")
     flags = _cluster_flags(release)
     say("retinue status -n bots --wait")

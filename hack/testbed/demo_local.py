@@ -142,7 +142,7 @@ def _apply(cluster: Cluster, ollama: OllamaServer) -> None:
     deployment = yaml.safe_load((folder / "deployment.yaml").read_text())
     deployment["spec"]["runtime"] = {"externalServer": SERVER}
     say("kubectl apply -f examples/quickstart/ (with model.digest and runtime.externalServer)")
-    console.print(cluster.kubectl("apply", "-f", str(folder / "namespace.yaml")).strip())
+    console.print(cluster.kubectl("apply", "-f", str(folder / "00-namespace.yaml")).strip())
     documents = yaml.safe_dump_all([assistant, deployment])
     console.print(cluster.kubectl("apply", "-f", "-", input=documents).strip())
 

@@ -51,7 +51,6 @@ def ask(url: str, token: str, text: str = "Say hello.", model: str = f"{BOTS}/he
 @pytest.fixture(scope="module")
 def helper(release: Release) -> Release:
     """The quickstart applied and Ready."""
-    release.kubectl("apply", "-f", str(EXAMPLES / "quickstart" / "namespace.yaml"))
     release.kubectl("apply", "-f", str(EXAMPLES / "quickstart"))
     wait_ready(release)
     return release

@@ -18,7 +18,7 @@ EXAMPLE = ROOT / "examples" / "quickstart"
 def narrow(node_images: Cluster, node_registry: ModelRegistry) -> Iterator[Release]:
     """A release that may look at the namespace `bots` only."""
     release = Release(node_images.kubeconfig, namespace="narrow-system")
-    release.kubectl("apply", "-f", str(EXAMPLE / "namespace.yaml"))
+    release.kubectl("apply", "-f", str(EXAMPLE / "00-namespace.yaml"))
     values = quick_values(node_registry.address) | {"namespaces": ["bots"], "presets": {"namespaces": ["bots"]}}
     # CRDs that another release left behind are taken over, as docs/guides/install.md says.
     release.install(values, "--take-ownership")
